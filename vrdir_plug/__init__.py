@@ -1,0 +1,20 @@
+"""vrdir-plug: restore what recognition needs, in front of any frozen recogniser."""
+
+from .pixels import IMAGENET, UNIT, PixelSpec, UnknownPixels
+from .restorer import Restorer, RestorerConfig
+from .weights import WeightsError
+from .wrap import RestoreThen
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "IMAGENET",
+    "UNIT",
+    "PixelSpec",
+    "RestoreThen",
+    "Restorer",
+    "RestorerConfig",
+    "UnknownPixels",
+    "WeightsError",
+    "__version__",
+]

@@ -1,0 +1,291 @@
+"""Synthetic degradations for training: batched, on the images' device, of continuous severity.
+
+Every function takes images (N, 3, H, W), RGB in [0, 1], a severity (N,) from 0 (next to nothing)
+to 5 (the worst), and a generator on the images' device, from which all its randomness comes; it
+returns new images of the same shape in [0, 1]. Severities 1 to 5 follow ImageNet-C (Hendrycks and
+Dietterich, ICLR 2019) where it has such a kind. Evaluation has its own implementations.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+Degradation = Callable[[Tensor, Tensor, Generator], Tensor]
+RADIUS = 10  # of the largest blur kernel, in pixels
+GAMMA = 2.2  # between display values and linear light
+
+
+def level(severity: Tensor, *table: float) -> Tensor:
+    """Read a table given at severities 0, 1, ..., 5, linearly between: (N, 1, 1, 1)."""
+    values = torch.tensor(table, device=severity.device, dtype=torch.float32)
+    below = severity.clamp(0, 5).floor().long().clamp(max=4)
+    part = severity.clamp(0, 5) - below
+    return (values[below] * (1 - part) + values[below + 1] * part).view(-1, 1, 1, 1)
+
+
+def uniform(like: Tensor, low: float, high: float, generator: Generator) -> Tensor:
+    """One number for each image: (N, 1, 1, 1)."""
+    number = torch.rand(len(like), 1, 1, 1, generator=generator, device=like.device)
+    return low + (high - low) * number
+
+
+def normal(like: Tensor, generator: Generator) -> Tensor:
+    return torch.randn(like.shape, generator=generator, device=like.device)
+
+
+def fractal(images: Tensor, generator: Generator) -> Tensor:
+    """Smooth random fields (N, 1, H, W) from 0 to 1, with octaves that fall off at random."""
+    count, _, height, width = images.shape
+    fall = uniform(images, 0.3, 0.7, generator)
+    field = torch.zeros(count, 1, height, width, device=images.device)
+    for octave in range(5):
+        side = 2 ** (octave + 1)
+        noise = torch.rand(count, 1, side, side, generator=generator, device=images.device)
+        field += fall**octave * F.interpolate(noise, (height, width), mode="bilinear")
+    low, high = field.amin((2, 3), keepdim=True), field.amax((2, 3), keepdim=True)
+    return (field - low) / (high - low).clamp(min=1e-6)
+
+
+# --- light -----------------------------------------------------------------------------------
+
+
+def haze(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """Atmospheric scattering J t + A (1 - t), t = exp(-beta d) (Koschmieder), depth synthetic."""
+    ramp = torch.linspace(1, 0, images.shape[2], device=images.device)[:, None]
+    share = uniform(images, 0, 1, generator)
+    depth = 0.3 + 0.7 * (share * ramp + (1 - share) * fractal(images, generator))
+    transmission = torch.exp(-level(severity, 0, 0.7, 1.2, 1.8, 2.5, 3.5) * depth)
+    tint = 0.06 * torch.randn(len(images), 3, 1, 1, generator=generator, device=images.device)
+    airlight = (uniform(images, 0.55, 1, generator) + tint).clamp(0, 1)
+    return images * transmission + airlight * (1 - transmission)
+
+
+def low_light(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """Less linear light, a steeper tone curve, shot and read noise, in random shares."""
+    curve = 1 + uniform(images, 0, 0.3, generator) * severity.view(-1, 1, 1, 1)
+    exposure = 2 ** -(uniform(images, 0.6, 1.3, generator) * severity.view(-1, 1, 1, 1))
+    light = images ** (GAMMA * curve) * exposure
+    shot, read = uniform(images, 0, 2e-3, generator), uniform(images, 0, 4e-3, generator)
+    light = light + (light * shot + read.square()).sqrt() * normal(images, generator)
+    return torch.where(severity.view(-1, 1, 1, 1) > 0, light.clamp(0, 1) ** (1 / GAMMA), images)
+
+
+def low_contrast(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """Towards the mean, per channel (ImageNet-C), and the mean towards a random grey."""
+    mean = images.mean((2, 3), keepdim=True)
+    share = level(severity, 1, 0.4, 0.3, 0.2, 0.1, 0.05)
+    grey = mean + (uniform(images, 0, 1, generator) - mean) * uniform(images, 0, 0.5, generator)
+    return (images * share + grey * (1 - share)).clamp(0, 1)
+
+
+def over_exposure(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """More linear light than the sensor holds."""
+    gain = level(severity, 1, 1.6, 2.2, 3.2, 4.5, 6)
+    return (images**GAMMA * gain).clamp(0, 1) ** (1 / GAMMA)
+
+
+def colour_cast(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """A wrong white balance: one random gain for each channel."""
+    shape = (len(images), 3, 1, 1)
+    exponent = torch.randn(shape, generator=generator, device=images.device)
+    gain = torch.exp(0.07 * severity.view(-1, 1, 1, 1) * exponent)
+    return (images * gain / gain.amax(1, keepdim=True)).clamp(0, 1)
+
+
+# --- noise -----------------------------------------------------------------------------------
+
+
+def gaussian_noise(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """Additive, the same everywhere (ImageNet-C)."""
+    sigma = level(severity, 0, 0.08, 0.12, 0.18, 0.26, 0.38)
+    return (images + sigma * normal(images, generator)).clamp(0, 1)
+
+
+def shot_noise(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """Poisson counts of photons (ImageNet-C)."""
+    photon = level(severity, 1e-5, 1 / 60, 1 / 25, 1 / 12, 1 / 5, 1 / 3)
+    return (torch.poisson(images / photon, generator=generator) * photon).clamp(0, 1)
+
+
+def impulse_noise(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """Salt and pepper, per channel value (ImageNet-C)."""
+    amount = level(severity, 0, 0.03, 0.06, 0.09, 0.17, 0.27)
+    dice = torch.rand(images.shape, generator=generator, device=images.device)
+    peppered = torch.where(dice < amount / 2, torch.zeros_like(images), images)
+    return torch.where(dice > 1 - amount / 2, torch.ones_like(images), peppered)
+
+
+def speckle_noise(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """In proportion to the brightness (ImageNet-C)."""
+    sigma = level(severity, 0, 0.15, 0.2, 0.35, 0.45, 0.6)
+    return (images * (1 + sigma * normal(images, generator))).clamp(0, 1)
+
+
+# --- weather ---------------------------------------------------------------------------------
+
+
+def grid(like: Tensor) -> tuple[Tensor, Tensor]:
+    """Coordinates x, y (1, K, K) of a blur kernel, 0 in the middle."""
+    steps = torch.arange(-RADIUS, RADIUS + 1, device=like.device, dtype=torch.float32)
+    return steps[None, None, :], steps[None, :, None]
+
+
+def line_kernel(angle: Tensor, length: Tensor, thickness: float) -> Tensor:
+    """Lines through the middle (N, K, K): angle in radians from the x axis, length in pixels."""
+    x, y = grid(angle)
+    angle, length = angle.view(-1, 1, 1), length.view(-1, 1, 1)
+    along = (x * angle.cos() + y * angle.sin()).abs()
+    across = (y * angle.cos() - x * angle.sin()).abs()
+    kernel = (length / 2 + 0.5 - along).clamp(0, 1) * (thickness - across).clamp(0, 1)
+    return kernel / kernel.sum((1, 2), keepdim=True)
+
+
+def convolve(images: Tensor, kernels: Tensor) -> Tensor:
+    """Images (N, C, H, W), each with its own kernel (N, K, K), borders repeated."""
+    count, channels, height, width = images.shape
+    padded = F.pad(images, (RADIUS,) * 4, mode="replicate").flatten(0, 1)[None]
+    weight = kernels.repeat_interleave(channels, 0)[:, None]
+    return F.conv2d(padded, weight, groups=count * channels).view(images.shape)
+
+
+def streaks(images: Tensor, density: Tensor, kernel: Tensor, generator: Generator) -> Tensor:
+    """Seeds at random places, drawn out by a kernel, brightest 1: (N, 1, H, W)."""
+    dice = torch.rand(images[:, :1].shape, generator=generator, device=images.device)
+    drawn = convolve((dice < density).float(), kernel)
+    return (drawn / kernel.amax((1, 2)).view(-1, 1, 1, 1)).clamp(0, 1)
+
+
+def rain(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """Bright slanted streaks over a thin grey veil."""
+    angle = uniform(images, math.pi * 0.35, math.pi * 0.65, generator).flatten()
+    kernel = line_kernel(angle, uniform(images, 8, 20, generator).flatten(), 1.0)
+    drops = streaks(images, level(severity, 0, 0.002, 0.004, 0.007, 0.011, 0.016), kernel, generator)
+    veil = level(severity, 0, 0.05, 0.1, 0.15, 0.2, 0.3) * uniform(images, 0, 1, generator)
+    drops = drops * uniform(images, 0.4, 0.9, generator)
+    veiled = images * (1 - veil) + 0.75 * veil
+    return veiled + (uniform(images, 0.8, 1, generator) - veiled) * drops
+
+
+def snow(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """White flakes of several sizes, a little drawn out, over a paler scene."""
+    angle = uniform(images, 0, math.pi, generator).flatten()
+    kernel = line_kernel(angle, uniform(images, 1, 8, generator).flatten(), 2.0)
+    flakes = streaks(images, level(severity, 0, 0.003, 0.006, 0.010, 0.015, 0.022), kernel, generator)
+    pale = level(severity, 0, 0.1, 0.15, 0.2, 0.25, 0.3) * uniform(images, 0, 1, generator)
+    paled = images * (1 - pale) + pale
+    return paled + (1 - paled) * flakes
+
+
+# --- blur and compression --------------------------------------------------------------------
+
+
+def gaussian_blur(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """A Gaussian of 1 to 5 pixels."""
+    x, y = grid(images)
+    sigma = level(severity, 0.1, 1, 1.7, 2.5, 3.5, 5).view(-1, 1, 1)
+    kernel = torch.exp(-(x.square() + y.square()) / (2 * sigma.square()))
+    return convolve(images, kernel / kernel.sum((1, 2), keepdim=True))
+
+
+def defocus_blur(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """A disc with a soft rim (ImageNet-C's radii)."""
+    x, y = grid(images)
+    radius = level(severity, 0, 3, 4, 6, 8, 10).view(-1, 1, 1)
+    kernel = (radius + 0.5 - (x.square() + y.square()).sqrt()).clamp(0, 1)
+    return convolve(images, kernel / kernel.sum((1, 2), keepdim=True))
+
+
+def motion_blur(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """A straight move of the camera."""
+    angle = uniform(images, 0, math.pi, generator).flatten()
+    return convolve(images, line_kernel(angle, level(severity, 0, 5, 8, 12, 16, 20).flatten(), 1.0))
+
+
+def resampled(images: Tensor, severity: Tensor, mode: str) -> Tensor:
+    """Down by area and up again; every image has its own size in between."""
+    share = level(severity, 1, 0.6, 0.5, 0.4, 0.3, 0.25).flatten().tolist()
+    height, width = images.shape[-2:]
+    results = []
+    for image, part in zip(images.split(1), share, strict=True):
+        size = max(1, round(height * part)), max(1, round(width * part))
+        small = F.interpolate(image, size, mode="area")
+        results.append(F.interpolate(small, (height, width), mode=mode))
+    return torch.cat(results)
+
+
+def pixelate(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """Large square pixels (ImageNet-C)."""
+    return resampled(images, severity, "nearest")
+
+
+def down_sample(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """A small image enlarged smoothly."""
+    return resampled(images, severity, "bilinear")
+
+
+# the luminance and chrominance tables of ITU-T T.81, annex K
+LUMINANCE = (
+    (16, 11, 10, 16, 24, 40, 51, 61),
+    (12, 12, 14, 19, 26, 58, 60, 55),
+    (14, 13, 16, 24, 40, 57, 69, 56),
+    (14, 17, 22, 29, 51, 87, 80, 62),
+    (18, 22, 37, 56, 68, 109, 103, 77),
+    (24, 35, 55, 64, 81, 104, 113, 92),
+    (49, 64, 78, 87, 103, 121, 120, 101),
+    (72, 92, 95, 98, 112, 100, 103, 99),
+)
+CHROMINANCE = (
+    (17, 18, 24, 47, 99, 99, 99, 99),
+    (18, 21, 26, 66, 99, 99, 99, 99),
+    (24, 26, 56, 99, 99, 99, 99, 99),
+    (47, 66, 99, 99, 99, 99, 99, 99),
+    *((99,) * 8,) * 4,
+)
+# JFIF: full-range YCbCr from RGB
+YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+
+
+def quantised(plane: Tensor, table: Tensor) -> Tensor:
+    """One plane (N, H, W), multiples of 8, through the 8x8 DCT and a table (N, 8, 8)."""
+    steps = torch.arange(8, device=plane.device, dtype=torch.float32)
+    dct = torch.cos(math.pi / 8 * (steps + 0.5) * steps[:, None]) / 2
+    dct[0] /= math.sqrt(2)
+    table = table[:, None, None]
+    blocks = plane.unflatten(2, (-1, 8)).unflatten(1, (-1, 8)).transpose(2, 3)
+    coefficients = (dct @ blocks @ dct.T / table).round() * table
+    return (dct.T @ coefficients @ dct).transpose(2, 3).flatten(3).flatten(1, 2)
+
+
+def jpeg(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """JPEG's colour conversion, 4:2:0 subsampling, DCT and quantisation; qualities 95 to 7."""
+    height, width = images.shape[-2:]
+    quality = level(severity, 95, 25, 18, 15, 10, 7).view(-1, 1, 1)
+    scale = torch.where(quality < 50, 50 / quality, 2 - quality / 50)
+    tables = torch.tensor((LUMINANCE, CHROMINANCE), device=images.device, dtype=torch.float32)
+    luma, chroma = ((table * scale).round().clamp(1, 255) for table in tables)
+    matrix = torch.tensor(YCBCR, device=images.device)
+    padded = F.pad(images * 255, (0, -width % 16, 0, -height % 16), mode="replicate")
+    planes = torch.einsum("oc,nchw->nohw", matrix, padded)
+    light = quantised(planes[:, 0] - 128, luma) + 128
+    colour = F.avg_pool2d(planes[:, 1:], 2).flatten(0, 1)
+    colour = quantised(colour, chroma.repeat_interleave(2, 0)).unflatten(0, (-1, 2))
+    colour = F.interpolate(colour, scale_factor=2, mode="bilinear")
+    planes = torch.cat([light[:, None], colour], 1)
+    rgb = torch.einsum("oc,nchw->nohw", torch.linalg.inv(matrix), planes)
+    return (rgb[..., :height, :width] / 255).clamp(0, 1)
+
+
+# one family for each DNC branch; the last branch belongs to clean images
+FAMILIES: tuple[tuple[Degradation, ...], ...] = (
+    (haze, low_light, low_contrast, over_exposure, colour_cast),
+    (gaussian_noise, shot_noise, impulse_noise, speckle_noise),
+    (rain, snow),
+    (gaussian_blur, defocus_blur, motion_blur, jpeg, pixelate, down_sample),
+)
+CLEAN = len(FAMILIES)
+# what happens first in the world and in a camera: weather, light, lens, sensor, file
+ORDER = (rain, snow, *FAMILIES[0], gaussian_blur, defocus_blur, motion_blur, *FAMILIES[1])
+ORDER += (down_sample, pixelate, jpeg)

@@ -1,0 +1,50 @@
+"""Losses of the four stages: tensors in, a scalar out."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def pixel_loss(restored: Tensor, clean: Tensor) -> Tensor:
+    """L1 over pixels."""
+    return F.l1_loss(restored, clean)
+
+
+def semantic_loss(restored: Tensor, clean: Tensor) -> Tensor:
+    """L_sem = 1 - cos(GMP(f^), GMP(E(c))), features (N, C, h, w), global max pooling."""
+    return 1 - F.cosine_similarity(*(f.amax((2, 3)).float() for f in (restored, clean))).mean()
+
+
+def similarity(images: Tensor, clean: Tensor) -> Tensor:
+    """Cosine of the mean-removed pixels with those of the clean images: (N,)."""
+    centred = [x.flatten(1) - x.flatten(1).mean(1, keepdim=True) for x in (images, clean)]
+    return F.cosine_similarity(*centred)
+
+
+def ranking_loss(from_clean: Tensor, from_degraded: Tensor, clean: Tensor) -> Tensor:
+    """Rebuilt from clean features must resemble the clean image more than rebuilt from degraded.
+
+    relu(m - (s(y_c, c) - s(y_d, c))), m = 0.05: our repair of the published form, which compares
+    the two with different targets, is 1 at perfect reconstruction and rewards bad rebuilding.
+    """
+    gap = similarity(from_clean, clean) - similarity(from_degraded, clean)
+    return F.relu(0.05 - gap).mean()
+
+
+def feature_distance(features: Tensor, target: Tensor) -> Tensor:
+    """1 - cos over channels at every position, features (N, C, h, w)."""
+    return 1 - F.cosine_similarity(features.float(), target.float(), dim=1).mean()
+
+
+def consistency_loss(restored: Sequence[Tensor], clean: Sequence[Tensor]) -> Tensor:
+    """What a frozen recogniser makes of restored against clean images, without labels.
+
+    Feature maps at several depths by `feature_distance`, averaged; the last entry is logits
+    (N, K), by the Kullback-Leibler divergence KL(clean || restored), a tenth of it.
+    """
+    distances = [feature_distance(a, b) for a, b in zip(restored[:-1], clean[:-1], strict=True)]
+    given, wanted = (x[-1].float().log_softmax(1) for x in (restored, clean))
+    divergence = F.kl_div(given, wanted, log_target=True, reduction="batchmean")
+    return torch.stack(distances).mean() + 0.1 * divergence

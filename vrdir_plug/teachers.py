@@ -1,0 +1,53 @@
+"""Frozen recognisers as teachers: what they see at several depths, and what they conclude."""
+
+import torch
+from torch import Tensor, nn
+
+from .pixels import PixelSpec
+
+
+class Teacher(nn.Module):
+    """Features of a frozen classifier at every resolution, and its logits.
+
+    Args:
+        model: a classifier, (N, 3, H, W) in its own encoding -> logits (N, K). It is put in
+            eval() and its parameters no longer want gradients: hand over one of its own.
+        pixels: its encoding.
+    """
+
+    def __init__(self, model: nn.Module, pixels: PixelSpec):
+        super().__init__()
+        self.model = model.eval().requires_grad_(False)
+        self.pixels = pixels
+        self.seen: dict[int, Tensor] = {}
+        names = self.last_at_each_resolution()
+        for name, module in model.named_modules():
+            if name in names:
+                module.register_forward_hook(self.keep)
+
+    def last_at_each_resolution(self) -> set[str]:
+        """The module whose output is the last feature map of its size, at a quarter to a 32nd."""
+        last: dict[int, str] = {}
+
+        def note(name: str):  # type: ignore[no-untyped-def]
+            def hook(module: nn.Module, inputs: object, output: object) -> None:
+                if isinstance(output, Tensor) and output.ndim == 4 and 1 < output.shape[-1] <= 32:
+                    last[output.shape[-1]] = name
+
+            return hook
+
+        handles = [m.register_forward_hook(note(n)) for n, m in self.model.named_modules() if n]
+        with torch.no_grad():
+            self.model(torch.zeros(1, 3, 128, 128))
+        for handle in handles:
+            handle.remove()
+        return set(last.values())
+
+    def keep(self, module: nn.Module, inputs: object, output: Tensor) -> None:
+        self.seen[output.shape[-1]] = output
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """RGB in [0, 1] (N, 3, H, W) -> feature maps from fine to coarse, then logits."""
+        self.seen.clear()
+        logits = self.model(self.pixels.encode(images))
+        return [self.seen[size] for size in sorted(self.seen, reverse=True)] + [logits]

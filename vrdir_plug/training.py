@@ -1,0 +1,342 @@
+"""Prior-ascribing training without labels: a Stage is a value, one loop runs them all.
+
+Order of the paper: a prior first (E, then SAD), frozen from then on; ISE learns under it.
+"""
+
+import copy
+import csv
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+from tqdm import tqdm
+
+from . import losses
+from .data import Pairs, draw_pairs
+from .restorer import Restorer
+from .teachers import Teacher
+from .weights import atomic_torch_save
+
+CHECKPOINT = "checkpoint.pt"
+LOG = "log.csv"
+CROP = 128
+SAVE_EVERY = 120.0  # seconds between checkpoints
+WARM_UP = 100  # steps
+EMA_DECAY = 0.999
+
+
+class Learner(nn.Module):
+    """What a training run holds: the restorer, and stage 0's throw-away heads."""
+
+    def __init__(self, restorer: Restorer, teachers: Sequence[Teacher]):
+        super().__init__()
+        self.restorer = restorer
+        channels = restorer.config.channels
+        with torch.no_grad():
+            depths = [self.target(teacher, torch.zeros(1, 3, CROP, CROP)) for teacher in teachers]
+        self.heads = nn.ModuleList(nn.Conv2d(channels, d.shape[1], 1) for d in depths)
+        # E is also asked to keep the picture, or SAD could not rebuild it
+        self.patch = 2 if restorer.config.published else 4
+        self.pixels = nn.Conv2d(channels, 3 * self.patch**2, 1)
+
+    @staticmethod
+    def target(teacher: Teacher, images: Tensor) -> Tensor:
+        """The teacher's features at a quarter and an eighth of the resolution, side by side."""
+        maps = {images.shape[-1] // f.shape[-1]: f for f in teacher(images)[:-1]}
+        fine, coarse = maps[4], maps[8]
+        return torch.cat([fine, F.interpolate(coarse, fine.shape[-2:], mode="bilinear")], 1)
+
+
+Loss = Callable[[Learner, Pairs, Sequence[Teacher], Generator], dict[str, Tensor]]
+
+
+def choose(teachers: Sequence[Teacher], generator: Generator) -> int:
+    """Two steps in three the first teacher, which should be the cheapest; else one of the rest."""
+    if len(teachers) == 1 or torch.rand((), generator=generator) < 2 / 3:
+        return 0
+    return 1 + int(torch.randint(len(teachers) - 1, (), generator=generator))
+
+
+def encoder_loss(
+    learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
+) -> dict[str, Tensor]:
+    """Stage 0: from either image E must tell what the teacher sees in the clean one."""
+    index = choose(teachers, generator)
+    with torch.no_grad():
+        target = learner.target(teachers[index], pairs.clean)
+    found = {}
+    for name, images in (("clean", pairs.clean), ("degraded", pairs.degraded)):
+        features = learner.restorer.encoder(images)
+        seen = F.interpolate(learner.heads[index](features.relu()), target.shape[-2:])
+        found[name] = losses.feature_distance(seen, target)
+        rebuilt = F.pixel_shuffle(learner.pixels(features), learner.patch)
+        found[f"{name}_pixels"] = losses.pixel_loss(rebuilt, images)
+    return found
+
+
+def decoder_loss(
+    learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
+) -> dict[str, Tensor]:
+    """Stage 1: SAD rebuilds from E's features, clean ones above all."""
+    restorer = learner.restorer
+    clean = restorer.decoder(restorer.encoder(pairs.clean))
+    degraded = restorer.decoder(restorer.encoder(pairs.degraded))
+    return {
+        "clean": losses.pixel_loss(clean, pairs.clean),
+        "degraded": 0.1 * losses.pixel_loss(degraded, pairs.degraded),
+        "ranking": losses.ranking_loss(clean, degraded, pairs.clean),
+    }
+
+
+def image_losses(restorer: Restorer, restored: Tensor, clean: Tensor) -> dict[str, Tensor]:
+    with torch.no_grad():
+        wanted = restorer.encoder(clean)
+    return {
+        "pixels": losses.pixel_loss(restored, clean),
+        "semantic": 0.5 * losses.semantic_loss(restorer.encoder(restored), wanted),
+    }
+
+
+def branch_loss(
+    learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
+) -> dict[str, Tensor]:
+    """Stage 2: every family of degradations has its own DNC branch, chosen by its label."""
+    branches = learner.restorer.config.branches
+    # with fewer branches than families the last ones share
+    branch = F.one_hot(pairs.family.clamp(max=branches - 1), branches).float()
+    restored = learner.restorer.rebuild(pairs.degraded, branch)
+    return image_losses(learner.restorer, restored, pairs.clean)
+
+
+def whole_loss(
+    learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
+) -> dict[str, Tensor]:
+    """Stage 3: FGM gates the branches; frozen recognisers must see what they see in the clean."""
+    restored = learner.restorer.rebuild(pairs.degraded)
+    found = image_losses(learner.restorer, restored, pairs.clean)
+    teacher = teachers[choose(teachers, generator)]
+    with torch.no_grad():
+        wanted = teacher(pairs.clean)
+    found["teacher"] = 0.5 * losses.consistency_loss(teacher(restored.clamp(0, 1)), wanted)
+    return found
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What learns, from what, for how long.
+
+    Args:
+        name: for logs.
+        learns: prefixes of the learner's parameter names; everything else is frozen.
+        loss: the named terms that are summed.
+        share: of the run's steps.
+        most: degradations at once in an image.
+    """
+
+    name: str
+    learns: tuple[str, ...]
+    loss: Loss
+    share: float
+    most: int
+
+
+STAGES = (
+    Stage("encoder", ("restorer.encoder", "heads", "pixels"), encoder_loss, 0.08, 1),
+    Stage("decoder", ("restorer.decoder",), decoder_loss, 0.04, 1),
+    Stage("branches", ("restorer.ise", "restorer.pixel_ise"), branch_loss, 0.18, 1),
+    Stage("ise", ("restorer.ise", "restorer.pixel_ise"), whole_loss, 0.70, 3),
+)
+
+
+def release(learner: nn.Module, prefixes: tuple[str, ...]) -> list[nn.Parameter]:
+    """Freeze everything but the parameters under the prefixes, and return those."""
+    for name, parameter in learner.named_parameters():
+        parameter.requires_grad_(name.startswith(prefixes))
+    return [p for p in learner.parameters() if p.requires_grad]
+
+
+class Run:
+    """A training run's state: exactly what a checkpoint holds, and the step that moves it on."""
+
+    def __init__(
+        self,
+        images: list[Tensor],
+        restorer: Restorer,
+        teachers: Sequence[Teacher],
+        steps: int,
+        batch: int,
+        rate: float,
+        seed: int,
+    ):
+        self.images, self.teachers = images, teachers
+        self.steps, self.batch, self.rate = steps, batch, rate
+        self.generator = Generator().manual_seed(seed)
+        self.learner = Learner(restorer, teachers).to(memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.learner)
+        self.stage = 0
+        self.begin_stage()
+
+    def begin_stage(self) -> None:
+        """Go on from the average of the stage before, with a fresh optimiser."""
+        self.step = 0
+        self.learner.load_state_dict(self.average.state_dict())
+        learning = release(self.learner, STAGES[self.stage].learns)
+        self.optimiser = torch.optim.Adam(learning, self.rate, betas=(0.9, 0.99))
+
+    @property
+    def stage_steps(self) -> int:
+        return max(1, round(self.steps * STAGES[self.stage].share))
+
+    def current_rate(self) -> float:
+        """Up in a straight line, down in half a cosine."""
+        decay = 0.5 + 0.5 * math.cos(math.pi * self.step / self.stage_steps)
+        return self.rate * min(1.0, (self.step + 1) / WARM_UP) * max(decay, 0.01)
+
+    def advance(self) -> dict[str, float]:
+        """One step; returns the loss terms."""
+        stage = STAGES[self.stage]
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.current_rate()
+        pairs = draw_pairs(self.images, self.batch, CROP, stage.most, self.generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            terms = stage.loss(self.learner, pairs, self.teachers, self.generator)
+        torch.stack(list(terms.values())).sum().backward()
+        learning = self.optimiser.param_groups[0]["params"]
+        nn.utils.clip_grad_norm_(learning, 1.0, error_if_nonfinite=True)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.follow(min(EMA_DECAY, (1 + self.step) / (10 + self.step)))
+        self.step += 1
+        return {name: term.item() for name, term in terms.items()}
+
+    @torch.no_grad()
+    def follow(self, decay: float) -> None:
+        """Move the average towards the learner; frozen parts stay bit-identical."""
+        for mean, now in zip(self.average.parameters(), self.learner.parameters(), strict=True):
+            if now.requires_grad:
+                mean.lerp_(now, 1 - decay)
+
+    def finished(self) -> bool:
+        """Move on to the next stage where one is over; True after the last."""
+        while self.step >= self.stage_steps:
+            if self.stage + 1 == len(STAGES):
+                return True
+            self.stage += 1
+            self.begin_stage()
+        return False
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "setting": [self.learner.restorer.config.profile, self.steps, self.batch, self.rate],
+            "stage": self.stage,
+            "step": self.step,
+            "learner": self.learner.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue bit for bit; ValueError if the checkpoint belongs to another setting."""
+        if state["setting"] != self.state()["setting"]:
+            raise ValueError(
+                f"the checkpoint was made with {state['setting']} (profile, steps, batch, rate), "
+                f"this run has {self.state()['setting']}: use the same, or another folder"
+            )
+        self.stage = state["stage"]
+        self.average.load_state_dict(state["average"])
+        self.begin_stage()
+        self.step = state["step"]
+        self.learner.load_state_dict(state["learner"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.generator.set_state(state["generator"])
+
+    def save(self, folder: Path) -> None:
+        """The checkpoint, and what has been learnt so far as loadable weights."""
+        atomic_torch_save(self.state(), folder / CHECKPOINT)
+        # rounded to half: the weights file is half as large, the accuracy the same
+        copy.deepcopy(self.average.restorer).half().save_pretrained(folder / "weights")
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Turn Ctrl-C and SIGTERM into a question that is asked between steps."""
+    came: list[int] = []
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(s, lambda number, frame: came.append(number)) for s in signals]
+    try:
+        yield lambda: bool(came)
+    finally:
+        for s, handler in zip(signals, before, strict=True):
+            signal.signal(s, handler)
+
+
+def log_terms(path: Path, run: Run, terms: dict[str, float]) -> None:
+    """One line a term: stage, step, time, term, value."""
+    with path.open("a", newline="") as file:
+        now = f"{time.time():.0f}"
+        for name, value in terms.items():
+            csv.writer(file).writerow([STAGES[run.stage].name, run.step, now, name, f"{value:.5f}"])
+
+
+def follow_steps(run: Run, folder: Path, stopped: Callable[[], bool]) -> bool:
+    """Advance until the end (True) or until stopped (False); saves now and then and at last."""
+    saved = time.monotonic()
+    with tqdm(total=run.stage_steps, initial=run.step, unit="step", disable=None) as bar:
+        while not (done := run.finished()) and not stopped():
+            if run.step == 0:
+                bar.reset(run.stage_steps)
+            terms = run.advance()
+            bar.set_description(STAGES[run.stage].name, refresh=False)
+            bar.set_postfix({name: f"{term:.3f}" for name, term in terms.items()}, refresh=False)
+            bar.update()
+            if run.step % 20 == 0:
+                log_terms(folder / LOG, run, terms)
+            if time.monotonic() - saved > SAVE_EVERY:
+                run.save(folder)
+                saved = time.monotonic()
+    run.save(folder)
+    return done
+
+
+def train(
+    images: list[Tensor],
+    teachers: Sequence[Teacher],
+    folder: Path,
+    profile: str = "fast",
+    steps: int = 10_000,
+    batch: int = 32,
+    rate: float = 1e-3,
+    seed: int = 0,
+) -> bool:
+    """Train a restorer, or go on where the folder's checkpoint ends.
+
+    Args:
+        images: clean images, (3, H, W) uint8 RGB each, as `data.read_folder` returns them.
+        teachers: frozen recognisers, the cheapest first; none that later evaluates.
+        folder: receives checkpoint.pt, log.csv and weights/ (config.json, model.safetensors).
+        profile: which sizes of the network.
+        steps: of all four stages together; batch: images a step; rate: Adam's learning rate.
+        seed: of the initial weights, the pairs and the choice of teachers.
+
+    Returns:
+        True when it came to its end, False when it was interrupted: call it again to go on.
+
+    Raises:
+        ValueError: the folder's checkpoint belongs to another setting.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    run = Run(images, Restorer(profile), teachers, steps, batch, rate, seed)
+    if (folder / CHECKPOINT).exists():
+        run.restore(torch.load(folder / CHECKPOINT, weights_only=True))
+    with interruptible() as stopped:
+        return follow_steps(run, folder, stopped)

@@ -1,0 +1,87 @@
+"""Weights files: a folder as on the Hub, config.json beside model.safetensors, never a pickle."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+CONFIG = "config.json"
+MODEL = "model.safetensors"
+FORMAT = 1
+HERE = Path(__file__).parent
+# in a wheel the sets lie inside the package; in a checkout, beside it
+EMBEDDED = (HERE / "embedded", HERE.parent / "weights")
+
+
+class WeightsError(ValueError):
+    """The weights files are not what they should be; says which and how."""
+
+
+def locate(name: str | Path) -> Path:
+    """The folder of an embedded set or of the user's own; FileNotFoundError says where it looked."""
+    folders = [Path(name), *(root / name for root in EMBEDDED)]
+    for folder in folders:
+        if (folder / MODEL).is_file() or (folder / CONFIG).is_file():
+            return folder
+    sets = sorted({path.parent.name for root in EMBEDDED for path in root.glob(f"*/{MODEL}")})
+    raise FileNotFoundError(
+        f"no weights {str(name)!r}: not a folder with {CONFIG} and {MODEL}, and not one of the "
+        f"embedded sets ({', '.join(sets) or 'none'})"
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The restorer's config as JSON values; WeightsError if it is missing or of another format."""
+    path = folder / CONFIG
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise WeightsError(f"{folder} has no {CONFIG}: sizes are never guessed") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise WeightsError(f"{path} is not JSON: {error}") from error
+    if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
+        raise WeightsError(f"{path} is not a vrdir-plug config of format {FORMAT}")
+    return values
+
+
+def load(network: nn.Module, folder: Path) -> None:
+    """Fill the network, strictly; WeightsError on a damaged file, other keys or shapes, NaN."""
+    path = folder / MODEL
+    try:
+        tensors = load_file(path)
+    except FileNotFoundError as error:
+        raise WeightsError(f"{folder} has no {MODEL}") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path} is not a whole safetensors file: {error}") from error
+    damaged = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if damaged:
+        raise WeightsError(f"{path} has NaN or infinite values in {', '.join(damaged)}")
+    try:
+        network.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise WeightsError(f"{path} does not fit its {CONFIG}: {error}") from error
+
+
+def save(network: nn.Module, config: dict[str, Any], folder: Path) -> None:
+    """Write both files, each whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"format": FORMAT, **config}, indent=2) + "\n"
+    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    half_written = folder / (CONFIG + ".part")
+    half_written.write_text(text, encoding="utf-8")
+    os.replace(half_written, folder / CONFIG)
+    half_written = folder / (MODEL + ".part")
+    save_file(tensors, half_written, metadata={"format": "pt"})
+    os.replace(half_written, folder / MODEL)
+
+
+def atomic_torch_save(value: object, path: Path) -> None:
+    """torch.save that leaves either the old file or the new one."""
+    half_written = path.with_name(path.name + ".part")
+    torch.save(value, half_written)
+    os.replace(half_written, path)
