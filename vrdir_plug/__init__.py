@@ -1,6 +1,6 @@
 """vrdir-plug: restore what recognition needs, in front of any frozen recogniser."""
 
-from .pixels import IMAGENET, UNIT, PixelSpec, UnknownPixels
+from .pixels import IMAGENET, UNIT, PixelRangeWarning, PixelSpec, UnknownPixels
 from .restorer import Restorer, RestorerConfig
 from .weights import WeightsError
 from .wrap import RestoreThen
@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 __all__ = [
     "IMAGENET",
     "UNIT",
+    "PixelRangeWarning",
     "PixelSpec",
     "RestoreThen",
     "Restorer",

@@ -1,0 +1,164 @@
+"""What is found out about a model by looking at it."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torchvision.models as tv
+from cases import CAFFE, HomeMade
+from torch import Tensor, nn
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from vrdir_plug.adapters import ADAPTERS, find_input, first_argument
+from vrdir_plug.pixels import IMAGENET, UNIT, PixelSpec, UnknownPixels
+
+HALF = PixelSpec((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def on_meta(build: Callable[..., nn.Module], *args: Any, **kwargs: Any) -> nn.Module:
+    """A model without numbers: quick, and proof that finding out does not run it."""
+    with torch.device("meta"):
+        return build(*args, **kwargs)
+
+
+def torchvision_classifiers() -> list[str]:
+    """RegNets compute their sizes with tensors, so not on meta; one is built below."""
+    return [name for name in tv.list_models(tv) if "regnet" not in name]
+
+
+@pytest.mark.parametrize("name", torchvision_classifiers())
+def test_torchvision_classifiers_are_known_as_their_weights_are_published(name: str) -> None:
+    # the exception the adapter names: weights without a classifier
+    published = [w for w in tv.get_model_weights(name) if w.name != "IMAGENET1K_FEATURES"]
+    # these two warn that their default initialisation is slow
+    more = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    found = find_input(on_meta(tv.get_model, name, weights=None, **more))
+    assert {found.pixels} == {PixelSpec.of(weights) for weights in published}
+    assert "assumed" in found.source and "torchvision" in found.source
+
+
+class Mine(tv.ResNet):  # type: ignore[misc]
+    pass
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        tv.regnet_y_400mf,
+        functools.partial(tv.quantization.resnet18, quantize=False),
+        functools.partial(tv.segmentation.fcn_resnet50, weights_backbone=None),
+        functools.partial(Mine, tv.resnet.BasicBlock, [1, 1, 1, 1]),
+    ],
+    ids=["regnet", "quantizable", "segmentation", "subclass"],
+)
+def test_other_torchvision_networks_are_known_too(build: Callable[..., nn.Module]) -> None:
+    assert find_input(build()).pixels == IMAGENET
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        tv.detection.ssdlite320_mobilenet_v3_large,
+        tv.detection.fasterrcnn_mobilenet_v3_large_320_fpn,
+        tv.detection.keypointrcnn_resnet50_fpn,
+    ],
+    ids=["ssd", "faster r-cnn", "keypoint r-cnn"],
+)
+def test_torchvision_detectors_normalise_inside(build: Callable[..., nn.Module]) -> None:
+    found = find_input(on_meta(build, weights=None, weights_backbone=None))
+    assert (found.argument, found.pixels) == ("images", UNIT)
+
+
+@pytest.mark.parametrize(
+    "build", [tv.video.r3d_18, tv.video.s3d, tv.optical_flow.raft_small], ids=["r3d", "s3d", "raft"]
+)
+@pytest.mark.parametrize("pixels", [None, IMAGENET])
+def test_models_of_several_frames_are_refused(
+    build: Callable[..., nn.Module], pixels: PixelSpec | None
+) -> None:
+    with pytest.raises(TypeError, match="several frames at a time"):
+        find_input(on_meta(build), pixels)
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels"), [("test_efficientnet", IMAGENET), ("test_resnet", HALF), ("test_vit", HALF)]
+)
+def test_timm_models_carry_their_config(name: str, pixels: PixelSpec) -> None:
+    found = find_input(on_meta(timm.create_model, name))
+    assert (found.argument, found.pixels) == ("x", pixels)
+    assert (found.source, found.size) == ("its pretrained_cfg", (160, 160))
+
+
+def test_timm_models_of_other_channels_are_refused() -> None:
+    with pytest.raises(ValueError, match="takes images with 1 channels, the restorer with 3"):
+        find_input(on_meta(timm.create_model, "test_resnet", in_chans=1))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        HomeMade(),
+        nn.Sequential(tv.squeezenet1_1()),
+        create_feature_extractor(tv.squeezenet1_1(), ["features.1"]),
+        abs,
+    ],
+    ids=["network", "container", "feature extractor", "function"],
+)
+def test_a_normalisation_is_never_guessed(model: Any) -> None:
+    name = getattr(model, "__name__", type(model).__name__)
+    with pytest.raises(UnknownPixels, match=f"cannot tell how {name} expects its pixels"):
+        find_input(model)
+    found = find_input(model, CAFFE)
+    assert (found.pixels, found.source) == (CAFFE, "given")
+
+
+def test_what_the_user_says_wins() -> None:
+    model = on_meta(timm.create_model, "test_resnet")
+    found = find_input(model, tv.ResNet50_Weights.DEFAULT)
+    assert (found.argument, found.pixels, found.source) == ("x", IMAGENET, "given")
+    assert found.size == (224, 224)
+    detector = on_meta(tv.detection.ssdlite320_mobilenet_v3_large, weights_backbone=None)
+    assert find_input(detector, CAFFE).argument == "images"
+
+
+def compiled(model: nn.Module) -> Any:
+    # the default backend comes with deprecation warnings of torch's own
+    return torch.compile(model, backend="eager")
+
+
+@pytest.mark.parametrize(
+    "wrapper", [compiled, nn.DataParallel, lambda model: nn.DataParallel(compiled(model))]
+)
+def test_wrappers_of_torch_are_looked_through(wrapper: Callable[[nn.Module], nn.Module]) -> None:
+    model = on_meta(tv.squeezenet1_1)
+    assert find_input(wrapper(model)) == find_input(model)
+
+
+def positional_only(x: Tensor, /) -> Tensor:
+    return x
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (HomeMade(), "picture"),
+        (lambda images: images, "images"),
+        (lambda *, images: images, "images"),
+        (lambda *images: images, None),
+        (lambda: None, None),
+        (positional_only, None),
+        (functools.partial(torch.nn.functional.interpolate, scale_factor=2), "input"),
+        (torch.relu, None),
+    ],
+)
+def test_the_name_of_the_first_argument(model: Any, name: str | None) -> None:
+    assert first_argument(model) == name
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+@pytest.mark.parametrize("model", [HomeMade(), abs, lambda x: x, object()])
+def test_adapters_pass_on_what_they_do_not_know(adapter: Callable[..., Any], model: object) -> None:
+    assert adapter(model) is None

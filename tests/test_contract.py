@@ -1,0 +1,312 @@
+"""What RestoreThen promises, asked of every kind of model."""
+
+import copy
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from cases import CASES, Case, HomeMade, imagenet
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+from torchvision.models import resnet18
+
+from vrdir_plug.pixels import IMAGENET, UNIT, PixelRangeWarning, UnknownPixels
+from vrdir_plug.restorer import Restorer
+from vrdir_plug.wrap import RestoreThen
+
+NETWORKS = [case for case in CASES if isinstance(case.model(), nn.Module)]
+
+
+def ids(case: Case) -> str:
+    return case.name
+
+
+every_case = pytest.mark.parametrize("case", CASES, ids=ids)
+every_network = pytest.mark.parametrize("case", NETWORKS, ids=ids)
+
+
+class Recorder(nn.Module):
+    """The identity, and what it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen.append(images)
+        return images
+
+
+class Brighten(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images + self.gain * (1 - images)
+
+
+def identity(images: Tensor) -> Tensor:
+    return images
+
+
+def pair_of(case: Case, restorer: Callable[[Tensor], Tensor] = identity) -> RestoreThen:
+    return RestoreThen(case.model(), restorer, pixels=case.pixels)
+
+
+def outputs(result: Any) -> Tensor:
+    """All numbers of an output, of whatever structure."""
+    return torch.cat([leaf.double().flatten() for leaf in tree_leaves(result)])
+
+
+def assert_same(result: Any, expected: Any) -> None:
+    torch.testing.assert_close(outputs(result), outputs(expected), rtol=1e-5, atol=1e-5)
+
+
+# --- the promises ----------------------------------------------------------------------------
+
+
+@every_case
+def test_with_the_identity_the_output_is_the_models_own(case: Case) -> None:
+    assert_same(pair_of(case)(case.images()), case.model()(case.images()))
+
+
+@every_case
+def test_the_restorer_sees_the_rgb_images_we_started_from_once(case: Case) -> None:
+    recorder = Recorder()
+    pair_of(case, recorder)(case.images())
+    clean = case.clean()
+    expected = [image[None] for image in clean] if case.as_list else [torch.stack(clean)]
+    assert len(recorder.seen) == len(expected)
+    for seen, image in zip(recorder.seen, expected, strict=True):
+        torch.testing.assert_close(seen, image, rtol=0, atol=1e-6)
+
+
+@every_case
+def test_what_the_restorer_returns_is_what_the_model_sees(case: Case) -> None:
+    brighter = [case.encode(image + 0.5 * (1 - image)) for image in case.clean()]
+    expected = case.model()(brighter if case.as_list else torch.stack(brighter))
+    result = pair_of(case, Brighten())(case.images())
+    assert_same(result, expected)
+    with pytest.raises(AssertionError):
+        assert_same(result, case.model()(case.images()))
+
+
+@every_case
+def test_images_may_come_by_name(case: Case) -> None:
+    recorder = Recorder()
+    pair = pair_of(case, recorder)
+    assert pair.input.argument
+    assert_same(pair(**{pair.input.argument: case.images()}), case.model()(case.images()))
+    assert recorder.seen
+
+
+@every_case
+def test_the_callers_images_stay_as_they_are(case: Case) -> None:
+    images, before = case.images(), case.images()
+    pair_of(case, Brighten())(images)
+    torch.testing.assert_close(images, before, rtol=0, atol=0)
+
+
+@every_network
+def test_the_users_model_stays_as_it_is(case: Case) -> None:
+    model = case.model()
+    assert isinstance(model, nn.Module)
+    output, state = model(case.images()), copy.deepcopy(model.state_dict())
+    pair = RestoreThen(model, Brighten(), pixels=case.pixels)
+    pair(case.images())
+    assert pair.model is model and not pair.training
+    assert not any(module.training for module in model.modules())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert_same(model.state_dict(), state)
+    assert_same(model(case.images()), output)
+
+
+@every_case
+def test_gradients_reach_the_restorer(case: Case) -> None:
+    restorer = Brighten()
+    leaves = tree_leaves(pair_of(case, restorer)(case.images()))
+    sum(leaf.square().mean() for leaf in leaves if leaf.requires_grad).backward()
+    assert restorer.gain.grad is not None and restorer.gain.grad.abs() > 0
+
+
+@every_case
+def test_copies_work_and_are_independent(case: Case) -> None:
+    pair = pair_of(case, Brighten())
+    expected = pair(case.images())
+    twins: list[Any] = [copy.deepcopy(pair), pickle.loads(pickle.dumps(pair))]
+    for twin in twins:
+        assert_same(twin(case.images()), expected)
+        nn.init.zeros_(twin.restorer.gain)
+        assert_same(pair(case.images()), expected)
+
+
+@every_network
+def test_the_state_goes_through_a_file(case: Case) -> None:
+    pair, other = pair_of(case, Brighten()), pair_of(case, Brighten())
+    with torch.no_grad():
+        for parameter in pair.parameters():
+            parameter.mul_(1.1)
+    file = io.BytesIO()
+    torch.save(pair.state_dict(), file)
+    file.seek(0)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    assert_same(other(case.images()), pair(case.images()))
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in NETWORKS if "detector" not in case.name], ids=ids
+)  # torchvision's nms knows no bfloat16
+def test_bfloat16_in_bfloat16_out(case: Case) -> None:
+    recorder, bare = Recorder(), case.model()
+    assert isinstance(bare, nn.Module)
+    images = case.images().bfloat16()
+    result = pair_of(case, recorder).bfloat16()(images)
+    assert {leaf.dtype for leaf in tree_leaves(result)} == {torch.bfloat16}
+    assert [seen.dtype for seen in recorder.seen] == [torch.float32]
+    # the way to float32 and back changes no pixel by more than its last bit
+    torch.testing.assert_close(
+        outputs(result), outputs(bare.bfloat16()(images)), rtol=0.1, atol=0.1
+    )
+
+
+@every_case
+def test_the_pair_moves_with_its_parts(case: Case) -> None:
+    pair = pair_of(case, Brighten()).to("meta")
+    assert {parameter.device.type for parameter in pair.parameters()} == {"meta"}
+
+
+@every_case
+def test_repr_and_explain_say_what_was_found(case: Case) -> None:
+    pair = pair_of(case, Brighten())
+    assert "\n" not in repr(pair)
+    for text in (repr(pair), pair.explain()):
+        assert str(pair.input.pixels) in text
+        assert pair.input.source in text
+        assert "Brighten" in text
+
+
+# --- what needs one model only -----------------------------------------------------------------
+
+
+def homemade(restorer: Callable[[Tensor], Tensor] = identity) -> RestoreThen:
+    torch.manual_seed(0)
+    return RestoreThen(HomeMade().eval(), restorer, pixels=IMAGENET)
+
+
+def batch() -> Tensor:
+    return torch.stack([imagenet(image) for image in CASES[0].clean()])
+
+
+def test_other_arguments_pass_untouched() -> None:
+    pair = homemade()
+    assert_same(pair(batch(), scale=3.0), 3 * pair(batch()))
+    assert_same(pair(batch(), 3.0), 3 * pair(batch()))
+
+
+def test_the_default_restorer_is_the_embedded_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def from_pretrained(name: str) -> Restorer:
+        asked.append(name)
+        return Restorer(name)
+
+    monkeypatch.setattr(Restorer, "from_pretrained", from_pretrained)
+    pair = RestoreThen(HomeMade().to("meta"), pixels=IMAGENET)
+    assert asked == ["fast"]
+    assert {parameter.device.type for parameter in pair.parameters()} == {"meta"}
+    assert isinstance(RestoreThen(abs, pixels=IMAGENET).restorer, Restorer)
+
+
+def test_compiles_and_exports_whole() -> None:
+    pair = homemade(Brighten())
+    expected = pair(batch())
+    assert_same(torch.compile(pair, backend="eager", fullgraph=True)(batch()), expected)
+    fresh = homemade(Brighten())
+    assert_same(torch.compile(fresh, backend="eager", fullgraph=True)(batch()), expected)
+
+    auto = torch.export.Dim.AUTO
+    shapes = {"args": ({0: torch.export.Dim("batch", min=2, max=64), 2: auto, 3: auto},)}
+    exported = torch.export.export(homemade(Brighten()), (batch(),), dynamic_shapes=shapes)
+    other = batch()[:, :, :48].repeat(2, 1, 1, 1)
+    assert_same(exported.module()(other), pair(other))
+
+
+def test_values_of_the_model_are_passed_on_but_not_what_would_skip_the_restorer() -> None:
+    pair = homemade()
+    assert pair.num_classes == 7
+    for name in ("classify", "features"):
+        with pytest.raises(AttributeError, match=rf"without the restorer.*pair\.model\.{name}"):
+            getattr(pair, name)
+    with pytest.raises(AttributeError, match="'HomeMade' object has no attribute 'missing'"):
+        _ = pair.missing
+    assert not hasattr(RestoreThen.__new__(RestoreThen), "num_classes")  # as while unpickling
+
+
+def test_an_empty_batch_goes_to_the_model_as_it_is() -> None:
+    recorder = Recorder()
+    empty = torch.empty(0, 3, 64, 64)
+    assert homemade(recorder)(empty).shape == (0, 7)
+    assert not recorder.seen
+
+
+def test_the_first_images_only_are_looked_at() -> None:
+    pair = homemade()
+    plain = torch.stack(CASES[0].clean())
+    for _ in range(2):  # as long as it is turned into an error, it has not been heard
+        with pytest.raises(PixelRangeWarning, match=r"plain \[0, 1\].*pixels=UNIT"):
+            pair(plain)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        pair(batch() * torch.nan)
+    pair(batch())
+    pair(plain)
+
+
+def test_a_model_in_training_mode_is_told_once() -> None:
+    pair = RestoreThen(HomeMade(), identity, pixels=IMAGENET)
+    assert pair.training and pair.model.training
+    with pytest.warns(UserWarning, match=r"training mode.*\.eval\(\)"):
+        pair(batch())
+    pair(batch())
+    pair = RestoreThen(HomeMade(), identity, pixels=IMAGENET).eval()
+    assert not pair.model.training
+    pair(batch())
+
+
+# --- wrong use ---------------------------------------------------------------------------------
+
+
+def test_an_unknown_model_is_refused_with_the_ways_out() -> None:
+    with pytest.raises(UnknownPixels) as caught:
+        RestoreThen(HomeMade(), identity)
+    assert str(caught.value) == (
+        "cannot tell how HomeMade expects its pixels.\n"
+        "  Pass one of\n"
+        "    RestoreThen(model, pixels=IMAGENET)               # a PixelSpec\n"
+        "    RestoreThen(model, pixels=weights.transforms())   # torchvision transforms\n"
+        "    RestoreThen(model, pixels=processor)              # a Hugging Face image processor"
+    )
+
+
+def test_a_pair_is_not_wrapped_again() -> None:
+    with pytest.raises(TypeError, match=r"already: wrap its `\.model`"):
+        RestoreThen(homemade(), identity)
+
+
+def test_what_cannot_be_called_is_refused() -> None:
+    with pytest.raises(TypeError, match="callable, came str"):
+        RestoreThen("resnet50", identity, pixels=UNIT)  # type: ignore[arg-type]
+
+
+def test_a_restorer_that_changes_the_shape_is_refused() -> None:
+    pair = RestoreThen(resnet18().eval(), lambda images: images[:, :, ::2])
+    with pytest.raises(ValueError, match="must keep their shape"):
+        pair(batch())
+
+
+def test_images_on_the_wrong_channel_are_refused_in_words_about_the_model() -> None:
+    with pytest.raises(ValueError, match=r"\(N, 3, H, W\) encoded as RGB, ImageNet.*movedim"):
+        homemade()(batch().movedim(1, -1))

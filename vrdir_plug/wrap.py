@@ -1,0 +1,136 @@
+"""The one added line: restore the images of every call of a model before it sees them."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .adapters import find_input, name_of
+from .restorer import Restorer
+
+
+class RestoreThen(nn.Module):
+    """A model with a restorer in front; it is called exactly as the model is.
+
+    The images are restored at the size and in the encoding at which they enter the model; all
+    other arguments and the output pass untouched. The model itself is not changed. Gradients
+    flow through the restorer, and `.to`, `.eval`, deepcopy, pickle, state_dict, torch.compile and
+    torch.export treat the pair as any nn.Module.
+
+    The values of the first images only are looked at (a GPU has to wait for that): see Warns.
+    From then on, and under torch.compile and torch.export, only types and shapes are.
+
+    Args:
+        model: a recogniser: an nn.Module, or any callable that takes images.
+        restorer: images (N, 3, H, W), RGB in [0, 1], float32 -> the same. Default: the embedded
+            "fast" one, on the model's device. Your own is taken as it is: move it to the model's
+            device, or move the pair.
+        pixels: how the model expects its pixels, if it does not tell or tells wrong: a PixelSpec,
+            or anything `PixelSpec.of` reads. `explain()` says what was found.
+
+    Attributes:
+        model, restorer: as given.
+        input: the ImageInput found, where images enter the model and how they are encoded.
+
+    Attributes of the model that are values can be read off the pair. Its methods and submodules
+    cannot, since calling them would skip the restorer: use `pair.model`.
+
+    Raises:
+        UnknownPixels: nothing says how the model expects its pixels.
+        TypeError: the model is no image model; called with something else than float tensors.
+        ValueError: the model or the images are not of 3 channels; NaN or infinite first images.
+
+    Warns:
+        PixelRangeWarning: the first images do not look as their encoding says.
+        UserWarning: on the first call, the model is in training mode.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        restorer: Callable[[Tensor], Tensor] | None = None,
+        *,
+        pixels: object = None,
+    ):
+        super().__init__()
+        if isinstance(model, RestoreThen):
+            raise TypeError("the model has a restorer in front already: wrap its `.model`")
+        if not callable(model):
+            raise TypeError(f"the model must be callable, came {type(model).__name__}")
+        self.input = find_input(model, pixels)
+        self.model: Any = model
+        self.restorer = default_restorer(model) if restorer is None else restorer
+        self.training = getattr(model, "training", False)
+        self._checked = False
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the model returns for the same call with restored images."""
+        args, kwargs = self.input.map(args, kwargs, self._restore)
+        return self.model(*args, **kwargs)
+
+    def _restore(self, images: Tensor) -> Tensor:
+        if not (self._checked or torch.compiler.is_compiling()):
+            self.input.pixels.check(images)
+            if getattr(self.model, "training", False):
+                warnings.warn(TRAINING, stacklevel=2)
+            self._checked = True
+        return self.input.pixels.through(images, self.restorer)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            # not yet there while unpickling
+            if name in ("model", "restorer") or name.startswith("__"):
+                raise
+        value = getattr(self.model, name)
+        if callable(value):
+            raise AttributeError(
+                f"{name} of the model would run without the restorer: "
+                f"if you mean that, call pair.model.{name}"
+            )
+        return value
+
+    def explain(self) -> str:
+        """What was found about the model, in lines for people to read."""
+        weights = first_parameter(self.model)
+        argument = self.input.argument or "first argument"
+        size = self.input.size
+        lines = {
+            "model": f"{name_of(self.model)} ({type(self.model).__module__})",
+            "images": f"{argument}: (N, 3, H, W), or a list of (3, H, W)",
+            "pixels": str(self.input.pixels),
+            "known from": self.input.source,
+            "size": "published for {} x {}".format(*size) if size else "the model does not tell",
+            "device": "unknown" if weights is None else str(weights.device),
+            "dtype": "unknown" if weights is None else str(weights.dtype),
+            "restorer": summary(self.restorer),
+        }
+        return "\n".join(f"{key:<11} {value}" for key, value in lines.items())
+
+    def __repr__(self) -> str:
+        return f"RestoreThen({name_of(self.model)} <- {self.input}; {summary(self.restorer)})"
+
+
+TRAINING = (
+    "the model is in training mode: batch normalisation and dropout change its results. "
+    "Call .eval() on the pair unless you are training"
+)
+
+
+def default_restorer(model: object) -> Restorer:
+    weights = first_parameter(model)
+    restorer = Restorer.from_pretrained("fast")
+    return restorer if weights is None else restorer.to(weights.device)
+
+
+def first_parameter(model: object) -> Tensor | None:
+    return next(model.parameters(), None) if isinstance(model, nn.Module) else None
+
+
+def summary(restorer: Callable[[Tensor], Tensor]) -> str:
+    """One line; nn.Module's own repr of a network has hundreds."""
+    details = restorer.extra_repr() if isinstance(restorer, nn.Module) else ""
+    return f"{name_of(restorer)}({details})" if details else name_of(restorer)
