@@ -1,0 +1,171 @@
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from vrdir_plug import Restorer
+from vrdir_plug.cli import main
+
+MODULE = """
+import torch
+
+class Colours(torch.nn.Module):
+    pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+
+    def forward(self, x):
+        assert x.min() >= -2.001 and x.max() <= 2.001 and x.min() < -0.5
+        return x.mean(dim=(2, 3))
+
+class Unknown(torch.nn.Module):
+    pass
+
+def text():
+    return "not a network"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Four small images, red or green, with labels.csv; home_made.py; the working directory."""
+    rows = ["path,split,label"]
+    for index in range(4):
+        pixels = np.random.default_rng(index).integers(0, 120, (20, 24, 3), dtype=np.uint8)
+        pixels[..., index % 2] += 100
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+        rows.append(f"{index}.png,dev,{index % 2}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    (tmp_path / "home_made.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "home_made", raising=False)
+    return tmp_path
+
+
+def evaluate(*options: str, labels: str = "labels.csv") -> int:
+    return main(["evaluate", "--images", ".", "--labels", labels, "--size", "16", *options])
+
+
+def only_sentence(capsys: pytest.CaptureFixture[str]) -> str:
+    captured = capsys.readouterr()
+    assert captured.out == "" and "Traceback" not in captured.err
+    assert captured.err.startswith("vrdir: ")
+    return captured.err
+
+
+def test_evaluate_compares_with_and_without_the_restorer(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Restorer("fast").save_pretrained(folder / "untrained")
+    options = ("--recogniser", "home_made:Colours", "--restorer", "untrained", "--split", "dev")
+    assert evaluate(*options, "--severity", "2", "--json", "first.json") == 0
+    table = capsys.readouterr().out
+    assert "| clean | 100.0% | 100.0% | +0.0 [+0.0, +0.0] |" in table
+    assert "| jpeg_compression 2 |" in table and "| mean over corruptions |" in table
+    assert "recogniser home_made:Colours" in table and "restorer untrained" in table
+    content = json.loads((folder / "first.json").read_text())
+    assert len(content["cells"]) == 14 and len(content["pipeline"]["restorer sha256"]) == 64
+    assert evaluate(*options, "--severity", "2", "--batch-size", "3", "--json", "again.json") == 0
+    assert (folder / "first.json").read_bytes() == (folder / "again.json").read_bytes()
+
+
+def test_evaluate_without_a_restorer(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate("--recogniser", "home_made:Colours", "--restorer", "none") == 0
+    assert "| corruption | unrestored top-1 |\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("recogniser", "network"),
+    [
+        ("timm:test_efficientnet", lambda: timm.create_model("test_efficientnet")),
+        ("torchvision:squeezenet1_1", lambda: torchvision.models.squeezenet1_1()),
+    ],
+)
+def test_recognisers_by_name_with_weights_from_a_file(
+    folder: Path, capsys: pytest.CaptureFixture[str], recogniser: str, network: type[nn.Module]
+) -> None:
+    save_file(network().state_dict(), folder / "weights.safetensors")
+    options = ("--recogniser", recogniser, "--restorer", "none", "--size", "32")
+    assert evaluate(*options, "--recogniser-weights", "weights.safetensors") == 0
+    assert f"recogniser {recogniser}; recogniser sha256" in capsys.readouterr().out
+
+
+def test_unreadable_images_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "2.png").write_text("not an image")
+    assert evaluate("--recogniser", "home_made:Colours", "--restorer", "none") == 0
+    captured = capsys.readouterr()
+    assert "vrdir: left out 2.png: " in captured.err
+    assert "3 images; 1 unreadable images left out" in captured.out
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--recogniser", "home_made"], "'home_made' is not timm:NAME, torchvision:NAME or"),
+        (["--recogniser", "home_made:absent"], "cannot build home_made:absent: module"),
+        (["--recogniser", "home_made:text"], "came str, expected a torch.nn.Module"),
+        (["--recogniser", "home_made:Unknown"], "cannot tell how Unknown expects its pixels"),
+        (["--recogniser", "not_there:Net"], "needs the module 'not_there': install it"),
+        (["--recogniser", "timm:no_such_net"], "cannot build timm:no_such_net: Unknown model"),
+        (["--recogniser", "torchvision:no_such_net"], "Unknown model no_such_net"),
+        (["--recogniser", "home_made:Colours", "--restorer", "absent"], "no weights 'absent'"),
+        (["--recogniser", "home_made:Colours", "--split", "x"], "no split 'x'"),
+        (["--recogniser", "home_made:Colours", "--json", "no/where.json"], "no folder no"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    folder: Path, capsys: pytest.CaptureFixture[str], options: list[str], sentence: str
+) -> None:
+    assert evaluate(*options) == 2
+    assert sentence in only_sentence(capsys)
+
+
+def test_missing_labels_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate("--recogniser", "home_made:Colours", labels="absent.csv") == 2
+    assert "absent.csv" in only_sentence(capsys)
+
+
+def test_missing_timm(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    assert evaluate("--recogniser", "timm:resnet18") == 2
+    assert "timm:resnet18 needs the module 'timm': install it" in only_sentence(capsys)
+
+
+@pytest.mark.parametrize("content", [b"not safetensors", None], ids=["broken", "other network"])
+def test_wrong_recogniser_weights(
+    folder: Path, capsys: pytest.CaptureFixture[str], content: bytes | None
+) -> None:
+    file = folder / "weights.safetensors"
+    save_file({"other": torch.zeros(2)}, file)
+    if content:
+        file.write_bytes(content)
+    options = ("--recogniser", "timm:test_efficientnet", "--recogniser-weights", file.name)
+    assert evaluate(*options) == 2
+    reason = "is not a whole safetensors file" if content else "does not fit the recogniser"
+    assert f"{file.name} {reason}" in only_sentence(capsys)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["unknown"],
+        ["evaluate"],
+        ["evaluate", "--images", ".", "--labels", "x", "--recogniser", "x", "--severity", "6"],
+        ["evaluate", "--images", ".", "--labels", "x", "--recogniser", "x", "--size", "0"],
+    ],
+)
+def test_wrong_usage_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(argv)
+    assert exit_.value.code == 2
+    assert "error: " in capsys.readouterr().err
