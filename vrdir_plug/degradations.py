@@ -145,7 +145,7 @@ def line_kernel(angle: Tensor, length: Tensor, thickness: float) -> Tensor:
 
 def convolve(images: Tensor, kernels: Tensor) -> Tensor:
     """Images (N, C, H, W), each with its own kernel (N, K, K), borders repeated."""
-    count, channels, height, width = images.shape
+    count, channels = images.shape[:2]
     padded = F.pad(images, (RADIUS,) * 4, mode="replicate").flatten(0, 1)[None]
     weight = kernels.repeat_interleave(channels, 0)[:, None]
     return F.conv2d(padded, weight, groups=count * channels).view(images.shape)
@@ -162,7 +162,9 @@ def rain(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
     """Bright slanted streaks over a thin grey veil."""
     angle = uniform(images, math.pi * 0.35, math.pi * 0.65, generator).flatten()
     kernel = line_kernel(angle, uniform(images, 8, 20, generator).flatten(), 1.0)
-    drops = streaks(images, level(severity, 0, 0.002, 0.004, 0.007, 0.011, 0.016), kernel, generator)
+    drops = streaks(
+        images, level(severity, 0, 0.002, 0.004, 0.007, 0.011, 0.016), kernel, generator
+    )
     veil = level(severity, 0, 0.05, 0.1, 0.15, 0.2, 0.3) * uniform(images, 0, 1, generator)
     drops = drops * uniform(images, 0.4, 0.9, generator)
     veiled = images * (1 - veil) + 0.75 * veil
@@ -173,7 +175,9 @@ def snow(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
     """White flakes of several sizes, a little drawn out, over a paler scene."""
     angle = uniform(images, 0, math.pi, generator).flatten()
     kernel = line_kernel(angle, uniform(images, 1, 8, generator).flatten(), 2.0)
-    flakes = streaks(images, level(severity, 0, 0.003, 0.006, 0.010, 0.015, 0.022), kernel, generator)
+    flakes = streaks(
+        images, level(severity, 0, 0.003, 0.006, 0.010, 0.015, 0.022), kernel, generator
+    )
     pale = level(severity, 0, 0.1, 0.15, 0.2, 0.25, 0.3) * uniform(images, 0, 1, generator)
     paled = images * (1 - pale) + pale
     return paled + (1 - paled) * flakes

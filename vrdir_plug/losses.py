@@ -14,13 +14,14 @@ def pixel_loss(restored: Tensor, clean: Tensor) -> Tensor:
 
 def semantic_loss(restored: Tensor, clean: Tensor) -> Tensor:
     """L_sem = 1 - cos(GMP(f^), GMP(E(c))), features (N, C, h, w), global max pooling."""
-    return 1 - F.cosine_similarity(*(f.amax((2, 3)).float() for f in (restored, clean))).mean()
+    given, wanted = (features.amax((2, 3)).float() for features in (restored, clean))
+    return 1 - F.cosine_similarity(given, wanted).mean()
 
 
 def similarity(images: Tensor, clean: Tensor) -> Tensor:
     """Cosine of the mean-removed pixels with those of the clean images: (N,)."""
-    centred = [x.flatten(1) - x.flatten(1).mean(1, keepdim=True) for x in (images, clean)]
-    return F.cosine_similarity(*centred)
+    given, wanted = (x.flatten(1) - x.flatten(1).mean(1, keepdim=True) for x in (images, clean))
+    return F.cosine_similarity(given, wanted)
 
 
 def ranking_loss(from_clean: Tensor, from_degraded: Tensor, clean: Tensor) -> Tensor:

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from . import weights
 
 
-
 @dataclass(frozen=True)
 class RestorerConfig:
     """Every size of the network; saved beside the weights.
@@ -46,13 +45,21 @@ class RestorerConfig:
     skip: bool = True
     published: bool = False
 
+    def __post_init__(self) -> None:
+        sizes = [self.channels, self.branches, *(w for widths in self.units for w in widths)]
+        # a stranger's config must not be able to ask for all memory
+        if not all(isinstance(size, int) and 0 < size <= 1024 for size in sizes):
+            raise ValueError(f"channels, branches and widths must be from 1 to 1024, came {sizes}")
+        if self.channels < 4 or not self.units or not 0 <= self.grid <= 256:
+            raise ValueError(f"expected at least 4 channels, a unit, a grid of 0 to 256: {self}")
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "RestorerConfig":
         """Rebuild from JSON values; a field missing or unknown raises ValueError."""
         names = {field.name for field in fields(cls)}
         if set(values) != names:
             raise ValueError(
-                f"the restorer's config has fields {sorted(values)}, expected {sorted(names)}: "
+                f"the config has the fields {sorted(values)}, expected {sorted(names)}: "
                 "it was written by another version of vrdir-plug"
             )
         return cls(**{**values, "units": tuple(tuple(unit) for unit in values["units"])})
@@ -98,7 +105,9 @@ def encoder(config: RestorerConfig) -> nn.Sequential:
         layers = [conv(3, 64), nn.ReLU(), conv(64, 64), nn.ReLU(), nn.MaxPool2d(2)]
         return nn.Sequential(*layers, conv(64, 128), nn.ReLU(), conv(128, config.channels))
     channels = config.channels
-    return nn.Sequential(nn.PixelUnshuffle(4), conv(48, channels), nn.ReLU(), conv(channels, channels))
+    return nn.Sequential(
+        nn.PixelUnshuffle(4), conv(48, channels), nn.ReLU(), conv(channels, channels)
+    )
 
 
 # --- ISE: intrinsic semantics enhancement ----------------------------------------------------
@@ -250,8 +259,8 @@ class Residual(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.body = nn.Sequential(conv(channels, channels), nn.ReLU(), conv(channels, channels))
-        zeroed(self.body[2])
+        last = zeroed(conv(channels, channels))
+        self.body = nn.Sequential(conv(channels, channels), nn.ReLU(), last)
 
     def forward(self, features: Tensor) -> Tensor:
         return (features + self.body(features)).relu()
@@ -354,7 +363,9 @@ def check_images(images: Tensor) -> None:
     if not isinstance(images, Tensor):
         raise TypeError(f"images are a {type(images).__name__}, expected a float torch.Tensor")
     if not images.is_floating_point():
-        raise TypeError(f"images are {images.dtype}, expected float in [0, 1]: images.float() / 255")
+        raise TypeError(
+            f"images are {images.dtype}, expected float in [0, 1]: images.float() / 255"
+        )
     if images.ndim != 4 or images.shape[1] != 3:
         hint = ""
         if images.ndim == 3:
@@ -404,7 +415,8 @@ class Restorer(nn.Module):
             ValueError: not (N, 3, H, W), an empty image, NaN or infinite pixels.
         """
         check_images(images)
-        if len(images) == 0:
+        # len() would freeze the batch size in torch.export
+        if images.shape[0] == 0:
             return images
         height, width = images.shape[-2:]
         # convolutions are faster with the channels last, whatever the user's layout
@@ -451,21 +463,19 @@ class Restorer(nn.Module):
         """Trained weights by the name of an embedded profile, or from a folder.
 
         Args:
-            name: "fast", or a folder with config.json and model.safetensors.
+            name: "fast", or a folder with config.json and model.safetensors. A bare name of an
+                embedded set is that set: write "./fast" for a folder of your own.
 
         Raises:
             FileNotFoundError: neither an embedded profile nor such a folder.
             WeightsError: the files are damaged, pickled, or of another architecture.
         """
-        return cls.from_files(weights.locate(name))
-
-    @classmethod
-    def from_files(cls, folder: Path) -> "Restorer":
-        raise_from = weights.WeightsError
+        folder = weights.locate(name)
+        values = weights.read_config(folder)
         try:
-            restorer = cls(RestorerConfig.from_dict(weights.read_config(folder)))
+            restorer = cls(RestorerConfig.from_dict(values))
         except (TypeError, ValueError) as error:
-            raise raise_from(f"{folder / weights.CONFIG}: {error}") from error
+            raise weights.WeightsError(f"{folder / weights.CONFIG}: {error}") from error
         weights.load(restorer, folder)
         return restorer.eval()
 

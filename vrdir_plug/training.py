@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from . import losses
 from .data import Pairs, draw_pairs
-from .restorer import Restorer
+from .restorer import Restorer, RestorerConfig
 from .teachers import Teacher
 from .weights import atomic_torch_save
 
@@ -179,7 +179,8 @@ class Run:
         self.images, self.teachers = images, teachers
         self.steps, self.batch, self.rate = steps, batch, rate
         self.generator = Generator().manual_seed(seed)
-        self.learner = Learner(restorer, teachers).to(memory_format=torch.channels_last)
+        self.learner = Learner(restorer, teachers)
+        self.learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.learner)
         self.stage = 0
         self.begin_stage()
@@ -311,8 +312,8 @@ def train(
     images: list[Tensor],
     teachers: Sequence[Teacher],
     folder: Path,
-    profile: str = "fast",
-    steps: int = 10_000,
+    profile: str | RestorerConfig = "fast",
+    steps: int = 8000,
     batch: int = 32,
     rate: float = 1e-3,
     seed: int = 0,
@@ -323,7 +324,7 @@ def train(
         images: clean images, (3, H, W) uint8 RGB each, as `data.read_folder` returns them.
         teachers: frozen recognisers, the cheapest first; none that later evaluates.
         folder: receives checkpoint.pt, log.csv and weights/ (config.json, model.safetensors).
-        profile: which sizes of the network.
+        profile: the sizes of the network.
         steps: of all four stages together; batch: images a step; rate: Adam's learning rate.
         seed: of the initial weights, the pairs and the choice of teachers.
 

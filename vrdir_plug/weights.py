@@ -23,15 +23,17 @@ class WeightsError(ValueError):
 
 
 def locate(name: str | Path) -> Path:
-    """The folder of an embedded set or of the user's own; FileNotFoundError says where it looked."""
-    folders = [Path(name), *(root / name for root in EMBEDDED)]
-    for folder in folders:
-        if (folder / MODEL).is_file() or (folder / CONFIG).is_file():
-            return folder
-    sets = sorted({path.parent.name for root in EMBEDDED for path in root.glob(f"*/{MODEL}")})
+    """The folder of an embedded set or of the user's own; FileNotFoundError names the sets."""
+    embedded = {
+        path.parent.name: path.parent for root in EMBEDDED for path in root.glob(f"*/{MODEL}")
+    }
+    if str(name) in embedded:
+        return embedded[str(name)]
+    if any((Path(name) / file).is_file() for file in (CONFIG, MODEL)):
+        return Path(name)
     raise FileNotFoundError(
         f"no weights {str(name)!r}: not a folder with {CONFIG} and {MODEL}, and not one of the "
-        f"embedded sets ({', '.join(sets) or 'none'})"
+        f"embedded sets ({', '.join(sorted(embedded)) or 'none'})"
     )
 
 

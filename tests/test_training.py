@@ -1,0 +1,173 @@
+"""Training: the order of the prior, exact resumption, and that it learns, on tiny networks."""
+
+import signal
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage.data import astronaut
+from torch import Tensor, nn
+
+from vrdir_plug import UNIT, Restorer, RestorerConfig, data, training
+from vrdir_plug.degradations import CLEAN
+from vrdir_plug.teachers import Teacher
+
+TINY = RestorerConfig("tiny", 8, ((8,),), grid=8)
+
+
+class Classifier(nn.Module):
+    """Five halvings of the resolution, as recognisers have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sizes = (3, 4, 6, 8, 8, 8)
+        self.body = nn.Sequential(*(nn.Conv2d(a, b, 3, 2, 1) for a, b in pairwise(sizes)))
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        for layer in self.body:
+            images = layer(images).relu()
+        logits: Tensor = self.head(images.mean((2, 3)))
+        return logits
+
+
+@pytest.fixture
+def images() -> list[Tensor]:
+    return [torch.from_numpy(astronaut().copy()).permute(2, 0, 1).contiguous()]
+
+
+def teachers() -> list[Teacher]:
+    torch.manual_seed(5)
+    return [Teacher(Classifier(), UNIT), Teacher(Classifier(), UNIT)]
+
+
+def run(images: list[Tensor], steps: int = 25, config: RestorerConfig = TINY) -> training.Run:
+    torch.manual_seed(0)
+    return training.Run(images, Restorer(config), teachers(), steps, 8, 1e-3, seed=1)
+
+
+def weights_of(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def test_a_stage_moves_what_learns_and_nothing_else(images: list[Tensor]) -> None:
+    state = run(images)
+    for stage in training.STAGES:
+        before = weights_of(state.learner), weights_of(state.average)
+        state.advance()
+        for network, old in zip((state.learner, state.average), before, strict=True):
+            moved = {n for n, t in network.state_dict().items() if not torch.equal(t, old[n])}
+            assert moved and all(name.startswith(stage.learns) for name in moved), stage.name
+        state.step = state.stage_steps
+        state.finished()
+    assert [s.name for s in training.STAGES] == ["encoder", "decoder", "branches", "ise"]
+
+
+def test_resuming_is_bit_identical(images: list[Tensor], tmp_path: Path) -> None:
+    through, first = run(images), run(images)
+    for _ in range(7):
+        assert not through.finished() and not first.finished()
+        through.advance(), first.advance()
+    first.save(tmp_path)
+    second = run(images)
+    second.restore(torch.load(tmp_path / training.CHECKPOINT, weights_only=True))
+    while not through.finished():
+        through.advance()
+    while not second.finished():
+        second.advance()
+    for a, b in zip(through.average.parameters(), second.average.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_train_is_interrupted_and_goes_on(
+    images: list[Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance = training.Run.advance
+
+    def press_ctrl_c(self: training.Run) -> dict[str, float]:
+        if (self.stage, self.step) == (2, 1):
+            signal.raise_signal(signal.SIGINT)
+        return advance(self)
+
+    settings: Any = {"teachers": teachers(), "folder": tmp_path, "steps": 40, "batch": 4}
+    with monkeypatch.context() as patched:
+        patched.setattr(training.Run, "advance", press_ctrl_c)
+        assert training.train(images, profile=TINY, **settings) is False
+    assert training.train(images, profile=TINY, **settings) is True
+    assert Restorer.from_pretrained(tmp_path / "weights").config == TINY
+    assert "ise,20," in (tmp_path / training.LOG).read_text()
+
+
+def test_another_setting_does_not_take_over_a_checkpoint(
+    images: list[Tensor], tmp_path: Path
+) -> None:
+    settings: Any = {"teachers": teachers(), "folder": tmp_path, "batch": 4, "profile": TINY}
+    training.train(images, steps=4, **settings)
+    with pytest.raises(ValueError, match="use the same, or another folder"):
+        training.train(images, steps=8, **settings)
+
+
+def test_every_stage_lowers_its_loss(images: list[Tensor]) -> None:
+    state = run(images, steps=240)
+    torch.manual_seed(2)
+    for stage in training.STAGES:
+        sums = []
+        while state.step < state.stage_steps:
+            sums.append(sum(state.advance().values()))
+        third = max(2, len(sums) // 3)
+        assert np.mean(sums[-third:]) < np.mean(sums[:third]) + 0.02, stage.name
+        state.finished()
+
+
+def test_a_teacher_is_frozen_and_sees_four_resolutions() -> None:
+    teacher = Teacher(Classifier().train(), UNIT)
+    seen = teacher(torch.rand(2, 3, 128, 128))
+    assert [f.shape[-1] for f in seen[:-1]] == [32, 16, 8, 4] and seen[-1].shape == (2, 5)
+    assert not teacher.model.training
+    assert not any(p.requires_grad for p in teacher.parameters())
+
+
+# --- data ------------------------------------------------------------------------------------
+
+
+def test_pairs_are_seeded_in_range_and_labelled(images: list[Tensor]) -> None:
+    first, again = (
+        data.draw_pairs(images, 64, 32, 3, torch.Generator().manual_seed(7)) for _ in range(2)
+    )
+    assert torch.equal(first.degraded, again.degraded)
+    assert first.degraded.shape == (64, 3, 32, 32)
+    assert first.degraded.min() >= 0 and first.degraded.max() <= 1
+    assert set(first.family.tolist()) == set(range(CLEAN + 1))
+    clean = first.family == CLEAN
+    rounding = (first.degraded[clean] - first.clean[clean]).abs().max()
+    assert rounding <= 0.5 / 255 + 1e-6
+    assert (first.degraded[~clean] - first.clean[~clean]).abs().mean() > 0.02
+
+
+def test_a_folder_with_bad_files_loses_only_those(tmp_path: Path) -> None:
+    Image.fromarray(astronaut()).save(tmp_path / "good.png")
+    (tmp_path / "text.jpg").write_text("not an image")
+    whole = (tmp_path / "good.png").read_bytes()
+    (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.warns(UserWarning, match="left out"):
+        images = data.read_folder(tmp_path)
+    assert [tuple(image.shape) for image in images] == [(3, 256, 256)]
+    (tmp_path / "good.png").unlink()
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="no readable image"):
+        data.read_folder(tmp_path)
+
+
+def test_exif_orientation_is_honoured(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    assert data.read_image(tmp_path / "turned.jpg").shape == (3, 40, 20)
+
+
+def test_small_images_are_enlarged_to_the_crop() -> None:
+    crop = data.random_crop(torch.zeros(3, 10, 300, dtype=torch.uint8), 32, torch.Generator())
+    assert crop.shape == (3, 32, 32)
