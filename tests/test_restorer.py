@@ -76,10 +76,12 @@ def test_train_and_eval_are_the_same_and_the_input_stays(restorer: Restorer) -> 
     assert torch.equal(images, before)
 
 
-def test_memory_layout_does_not_matter(restorer: Restorer) -> None:
+def test_memory_layout_comes_back_as_it_went_in(restorer: Restorer) -> None:
     images = torch.rand(2, 3, 40, 24)
-    other = restorer(images.contiguous(memory_format=torch.channels_last))
-    torch.testing.assert_close(other, restorer(images))
+    restored = restorer(images)
+    last = restorer(images.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(last, restored)
+    assert restored.is_contiguous() and last.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_every_parameter_learns_from_an_image(restorer: Restorer) -> None:
@@ -230,3 +232,19 @@ def test_an_unknown_profile_names_those_there_are() -> None:
 def test_profiles_build_and_say_what_they_are() -> None:
     for config in PROFILES:
         assert config.profile in repr(Restorer(config))
+
+
+def test_compiles_and_exports_for_any_size_in_one_graph() -> None:
+    torch.manual_seed(0)
+    restorer = Restorer(CONFIGS[0]).eval()
+    images, *others = (
+        torch.rand(size) for size in ((2, 3, 33, 47), (3, 3, 41, 30), (1, 3, 32, 48))
+    )
+    compiled = torch.compile(restorer, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(images), restorer(images))
+    auto = torch.export.Dim.AUTO
+    exported = torch.export.export(
+        restorer, (images,), dynamic_shapes={"images": {0: auto, 2: auto, 3: auto}}
+    )
+    for other in others:
+        torch.testing.assert_close(exported.module()(other), restorer(other))

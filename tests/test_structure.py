@@ -27,7 +27,7 @@ ARROWS: dict[str, set[str]] = {
     "training": {"restorer", "losses", "data", "degradations", "teachers", "weights"},
     "evaluation": {"corruptions"},
 }
-ARROWS["cli"] = {*ARROWS, "__version__"}
+ARROWS["cli"] = set(ARROWS)
 ARROWS["__init__"] = set(ARROWS) - {"cli"}
 
 # huggingface_hub brings tqdm.

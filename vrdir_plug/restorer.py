@@ -383,6 +383,15 @@ def check_images(images: Tensor) -> None:
         raise ValueError("images have NaN or infinite pixels: find out where they come from")
 
 
+def cropped(images: Tensor, height: int, width: int) -> Tensor:
+    """The upper left height x width of images."""
+    if not torch.compiler.is_compiling():
+        return images[..., :height, :width]
+    # a slice's strides make torch.export take the example's size for the rule
+    rows, columns = (torch.arange(n, device=images.device) for n in (height, width))
+    return images.index_select(2, rows).index_select(3, columns)
+
+
 class Restorer(nn.Module):
     """Restores what recognition needs in images of unknown degradation.
 
@@ -418,11 +427,11 @@ class Restorer(nn.Module):
         # len() would freeze the batch size in torch.export
         if images.shape[0] == 0:
             return images
-        height, width = images.shape[-2:]
         # convolutions are faster with the channels last, whatever the user's layout
         padded = self.padded(images.to(self.dtype)).contiguous(memory_format=torch.channels_last)
-        restored = self.rebuild(padded)
-        return restored[..., :height, :width].clamp(0, 1).to(images.dtype)
+        restored = self.rebuild(padded).clamp(0, 1)
+        # into the user's own layout: a model may `.view` what it is given
+        return torch.empty_like(images).copy_(cropped(restored, *images.shape[-2:]))
 
     def rebuild(self, images: Tensor, branch: Tensor | None = None) -> Tensor:
         """Images of a size divisible by `stride` -> restored, not clamped: what training sees.
