@@ -34,6 +34,11 @@ def ranking_loss(from_clean: Tensor, from_degraded: Tensor, clean: Tensor) -> Te
     return F.relu(0.05 - gap).mean()
 
 
+def gate_loss(gate: Tensor, branch: Tensor) -> Tensor:
+    """Cross entropy of a gate (N, branches, h, w) with the wanted shares (N, branches)."""
+    return -(branch * gate.clamp(min=1e-6).log().mean((2, 3))).sum(1).mean()
+
+
 def feature_distance(features: Tensor, target: Tensor) -> Tensor:
     """1 - cos over channels at every position, features (N, C, h, w)."""
     return 1 - F.cosine_similarity(features.float(), target.float(), dim=1).mean()

@@ -135,7 +135,7 @@ class DNC(nn.Module):
     from the pooled [f ; f~]. That is a_n f + b_n with a_n = w0 + w1 gamma / (sigma + eps) and
     b_n = w1 (beta - gamma mu / (sigma + eps)), so f~ is never formed.
     The pooled f~ is exactly beta, so published gates cannot see sigma; ours see [mu ; log sigma]
-    (and whatever further context they are given) and run over (0, 2) and (-1, 1), so that every
+    and a context, the octaves of the image's spectrum, and run over (0, 2) and (-1, 1), so that every
     branch starts as the identity.
     """
 
@@ -210,31 +210,64 @@ def convolve(layer: nn.Conv2d, features: Tensor) -> Tensor:
     return F.conv2d(features, layer.weight.to(features.dtype), bias, padding=layer.padding)
 
 
+OCTAVES = 3
+SEEN = 3 * (OCTAVES + 2)  # numbers of an image that `octaves` returns
+
+
+def octaves(images: Tensor) -> Tensor:
+    """Mean and log energies of the octaves of each colour's spectrum, the finest first: (N, SEEN).
+
+    The last is that of all that is coarser. The statistics of the amplitude spectrum that tell
+    noise, blur, haze and darkness apart; E's features hardly do, for E learns not to mind.
+    """
+    rest = images.float()
+    bands = [rest.mean((2, 3))]
+    for _ in range(OCTAVES):
+        coarse = F.avg_pool2d(rest, 2)
+        fine = rest - F.interpolate(coarse, scale_factor=2.0)
+        bands.append(fine.square().mean((2, 3)).clamp(min=1e-8).sqrt())
+        rest = coarse
+    bands.append(mean_and_deviation(rest)[1])
+    # about 0 on average, or the first layers learn slowly
+    return torch.cat([bands[0], *((band + 1e-3).log() + 2 for band in bands[1:])], 1)
+
+
 class FGM(nn.Module):
-    """Fourier guided modulation: a gate over the DNC branches, per position.
+    """Fourier guided modulation: a gate over the DNC branches, per position, from E's features.
 
     F = FFT2(f), A = |F|, A' = conv1x1(A), s = Re IFFT2(A' F / (A + eps)): the amplitude is
     modulated, the phase is kept; G = softmax over branches of conv3x3(s).
-    Ours takes the spectrum of features resampled to a fixed grid. conv1x1 starts at the identity:
-    a random one would make half of the amplitudes negative and flip their phases.
+    Ours takes the spectrum of features resampled to a fixed grid, and adds logits for the whole
+    image from the `octaves` of its pixels: without them the gate could not tell noise from
+    texture, and fell to one branch for all images.
+    conv1x1 starts at the identity: a random one would make half of the amplitudes negative and
+    flip their phases. The gate starts uniform.
     """
 
     eps = 1e-2
 
-    def __init__(self, channels: int, branches: int, grid: int):
+    def __init__(self, channels: int, branches: int, grid: int, published: bool = False):
         super().__init__()
         self.grid = grid
         self.amplitudes = nn.Conv2d(channels, channels, 1)
         nn.init.dirac_(self.amplitudes.weight)
         nn.init.zeros_(torch.as_tensor(self.amplitudes.bias))
-        self.gate = conv(channels, branches)
+        self.gate = zeroed(conv(channels, branches))
+        into, out = nn.Conv2d(SEEN, 48, 1), nn.Conv2d(48, branches, 1)
+        self.whole = None if published else nn.ModuleList([into, out])
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(N, C, h, w) -> gate (N, branches, h, w), positive, its sum over branches 1."""
-        gate = convolve(self.gate, self.modulated(features.float())).softmax(1)
-        if self.grid:
-            gate = F.interpolate(gate, features.shape[-2:], mode="bilinear")
-        return gate
+    def forward(self, features: Tensor, seen: Tensor) -> Tensor:
+        """(N, C, h, w), octaves (N, SEEN) -> gate (N, branches, h, w), its sum over branches 1."""
+        with full_precision(features):
+            gate = self.logits(features.float(), seen).softmax(1)
+        return F.interpolate(gate, features.shape[-2:], mode="bilinear") if self.grid else gate
+
+    def logits(self, features: Tensor, seen: Tensor) -> Tensor:
+        logits = convolve(self.gate, self.modulated(features))
+        if self.whole is None:
+            return logits
+        into, out = self.whole
+        return logits + convolve(out, convolve(into, seen[:, :, None, None]).relu())
 
     def modulated(self, features: Tensor) -> Tensor:
         if not self.grid:
@@ -292,46 +325,60 @@ class SpatialUnit(nn.Module):
         return features * (1 + scale) + shift
 
 
-class ISE(nn.Module):
-    """One block: spatial unit, then ISE(f) = f sum_n G_n a_n + sum_n G_n b_n in one pass."""
+class Block(nn.Module):
+    """Spatial unit, then DNC: f sum_n G_n a_n + sum_n G_n b_n, all branches in one pass."""
 
     def __init__(self, config: RestorerConfig, widths: tuple[int, ...]):
         super().__init__()
-        channels, branches = config.channels, config.branches
-        self.unit = SpatialUnit(channels, widths) if widths else nn.Identity()
-        self.dnc = DNC(channels, branches, channels // 4, published=config.published)
-        self.fgm = FGM(channels, branches, config.grid)
+        sizes = config.channels, config.branches, config.channels // 4
+        self.unit = SpatialUnit(config.channels, widths) if widths else nn.Identity()
+        self.dnc = DNC(*sizes, 0 if config.published else SEEN, config.published)
 
-    def forward(self, features: Tensor, branch: Tensor | None = None) -> Tensor:
-        """(N, C, h, w) -> the same; `branch` (N, branches) replaces FGM's gate (stage 2)."""
+    def forward(self, features: Tensor, gate: Tensor, seen: Tensor) -> Tensor:
+        """Features (N, C, h, w), gate (N, branches, h, w), octaves (N, SEEN) -> features."""
         features = self.unit(features)
         with full_precision(features):
-            values = torch.cat(self.dnc(*mean_and_deviation(features)), 2)
-            gate = self.fgm(features) if branch is None else branch[:, :, None, None]
+            values = torch.cat(self.dnc(*mean_and_deviation(features), seen), 2)
             scale, offset = mix(gate, values).to(features.dtype).chunk(2, dim=1)
         return features * scale + offset
 
 
-class PixelISE(nn.Module):
-    """ISE at depth zero, ours: the input skip is itself normalised and compensated, per branch.
+class ISE(nn.Module):
+    """Intrinsic semantics enhancement: FGM's gate over the DNC branches of every block.
 
-    Haze, darkness and low contrast are affine maps of the pixels; features only choose the map.
+    One gate serves all blocks: it comes from E's features, before any branch has left its mark.
     """
 
     def __init__(self, config: RestorerConfig):
         super().__init__()
-        channels, branches = config.channels, config.branches
-        self.dnc = DNC(3, branches, 16, context=2 * channels)
-        self.gate = zeroed(nn.Conv2d(channels, branches, 1))
+        self.fgm = FGM(config.channels, config.branches, config.grid, config.published)
+        self.blocks = nn.ModuleList(Block(config, widths) for widths in config.units)
 
-    def forward(self, images: Tensor, features: Tensor, branch: Tensor | None = None) -> Tensor:
-        """Images (N, 3, H, W), enhanced features (N, C, h, w) -> images, not yet clamped."""
+    def forward(self, features: Tensor, gate: Tensor, seen: Tensor) -> Tensor:
+        """Features (N, C, h, w), gate (N, branches, h, w), octaves (N, SEEN) -> features."""
+        for block in self.blocks:
+            features = block(features, gate, seen)
+        return features
+
+
+class PixelDNC(nn.Module):
+    """DNC at depth zero, ours: the input skip is itself normalised and compensated.
+
+    Haze, darkness and low contrast are affine maps of the pixels; the enhanced features only
+    choose the map, and the gate where which holds.
+    """
+
+    def __init__(self, config: RestorerConfig):
+        super().__init__()
+        self.dnc = DNC(3, config.branches, 16, context=2 * config.channels + SEEN)
+
+    def forward(self, images: Tensor, features: Tensor, gate: Tensor, seen: Tensor) -> Tensor:
+        """Images (N, 3, H, W), enhanced features (N, C, h, w), gate, octaves -> images."""
         with full_precision(features):
             mean, deviation = mean_and_deviation(features)
-            context = mean, (deviation + DNC.eps).log()
+            context = mean, (deviation + DNC.eps).log(), seen
             values = torch.cat(self.dnc(*mean_and_deviation(images), *context), 2)
-            gate = convolve(self.gate, features.float()).softmax(1)
-            maps = mix(gate if branch is None else branch[:, :, None, None], values)
+            maps = mix(gate, values)  # (N, 6, h, w)
             maps = F.interpolate(maps, images.shape[-2:], mode="bilinear").to(images.dtype)
         scale, offset = maps.chunk(2, dim=1)  # (N, 3, H, W) each
         return images * scale + offset
@@ -405,8 +452,8 @@ class Restorer(nn.Module):
         super().__init__()
         self.config = config_of(config) if isinstance(config, str) else config
         self.encoder = encoder(self.config)
-        self.ise = nn.ModuleList(ISE(self.config, widths) for widths in self.config.units)
-        self.pixel_ise = PixelISE(self.config) if self.config.skip else None
+        self.ise = ISE(self.config)
+        self.pixel_dnc = PixelDNC(self.config) if self.config.skip else None
         self.decoder = decoder(self.config)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -433,18 +480,27 @@ class Restorer(nn.Module):
         # into the user's own layout: a model may `.view` what it is given
         return torch.empty_like(images).copy_(cropped(restored, *images.shape[-2:]))
 
-    def rebuild(self, images: Tensor, branch: Tensor | None = None) -> Tensor:
-        """Images of a size divisible by `stride` -> restored, not clamped: what training sees.
+    def rebuild(self, images: Tensor) -> Tensor:
+        """Images of a size divisible by `stride` -> restored, not clamped."""
+        return self.rebuild_and_gate(images)[0]
 
-        `branch` (N, branches), rows summing to 1, takes the place of the gates of every ISE.
+    def rebuild_and_gate(
+        self, images: Tensor, branch: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The same with FGM's gate, (N, branches, H/s, W/s): what training sees.
+
+        `branch` (N, branches), rows summing to 1, mixes the branches in the gate's place.
         """
+        # as published, nothing but the features is seen
+        seen = images.new_empty(images.shape[0], 0) if self.config.published else octaves(images)
         features = self.encoder(images)  # (N, C, H/s, W/s)
-        enhanced = features
-        for block in self.ise:
-            enhanced = block(enhanced, branch)
-        if self.pixel_ise is None:
-            return self.decoder(enhanced)  # (N, 3, H, W)
-        return self.pixel_ise(images, enhanced, branch) + self.decoder(enhanced - features)
+        gate = self.ise.fgm(features, seen)
+        used = gate if branch is None else branch[:, :, None, None].expand_as(gate)
+        enhanced = self.ise(features, used, seen)
+        if self.pixel_dnc is None:
+            return self.decoder(enhanced), gate  # (N, 3, H, W)
+        skipped = self.pixel_dnc(images, enhanced, used, seen)
+        return skipped + self.decoder(enhanced - features), gate
 
     def padded(self, images: Tensor) -> Tensor:
         """Edge pixels repeated to the right and below up to the next multiple of `stride`."""

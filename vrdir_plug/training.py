@@ -108,12 +108,16 @@ def image_losses(restorer: Restorer, restored: Tensor, clean: Tensor) -> dict[st
 def branch_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 2: every family of degradations has its own DNC branch, chosen by its label."""
+    """Stage 2: every family of degradations has its own DNC branch, chosen by its label.
+
+    The label is the synthesis' own. FGM learns to tell it meanwhile.
+    """
     branches = learner.restorer.config.branches
     # with fewer branches than families the last ones share
     branch = F.one_hot(pairs.family.clamp(max=branches - 1), branches).float()
-    restored = learner.restorer.rebuild(pairs.degraded, branch)
-    return image_losses(learner.restorer, restored, pairs.clean)
+    restored, gate = learner.restorer.rebuild_and_gate(pairs.degraded, branch)
+    found = image_losses(learner.restorer, restored, pairs.clean)
+    return {**found, "gate": 0.1 * losses.gate_loss(gate, branch)}
 
 
 def whole_loss(
@@ -151,8 +155,8 @@ class Stage:
 STAGES = (
     Stage("encoder", ("restorer.encoder", "heads", "pixels"), encoder_loss, 0.08, 1),
     Stage("decoder", ("restorer.decoder",), decoder_loss, 0.04, 1),
-    Stage("branches", ("restorer.ise", "restorer.pixel_ise"), branch_loss, 0.18, 1),
-    Stage("ise", ("restorer.ise", "restorer.pixel_ise"), whole_loss, 0.70, 3),
+    Stage("branches", ("restorer.ise", "restorer.pixel_dnc"), branch_loss, 0.22, 1),
+    Stage("ise", ("restorer.ise", "restorer.pixel_dnc"), whole_loss, 0.66, 3),
 )
 
 
@@ -315,7 +319,7 @@ def train(
     profile: str | RestorerConfig = "fast",
     steps: int = 8000,
     batch: int = 32,
-    rate: float = 1e-3,
+    rate: float = 2e-3,
     seed: int = 0,
 ) -> bool:
     """Train a restorer, or go on where the folder's checkpoint ends.
