@@ -26,7 +26,7 @@ wheel: .venv/installed
 	$(python) -m build --no-isolation
 
 .venv/bin/python:
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }  # Debian's own needs python3-venv
 
 .venv/installed: pyproject.toml constraints-cpu.txt tools/torchvision_cpu.py | .venv/bin/python
 	$(python) -m pip install --constraint constraints-cpu.txt --editable ".[dev]"

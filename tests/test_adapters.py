@@ -162,3 +162,12 @@ def test_the_name_of_the_first_argument(model: Any, name: str | None) -> None:
 @pytest.mark.parametrize("model", [HomeMade(), abs, lambda x: x, object()])
 def test_adapters_pass_on_what_they_do_not_know(adapter: Callable[..., Any], model: object) -> None:
     assert adapter(model) is None
+
+
+def test_what_the_user_says_wins_even_over_a_config_that_cannot_be_read() -> None:
+    model = timm.create_model("test_resnet")
+    model.pretrained_cfg = {**model.pretrained_cfg, "mean": (123.7, 116.3, 103.5)}
+    with pytest.raises(ValueError, match="peak=255"):
+        find_input(model)
+    said = PixelSpec((123.7, 116.3, 103.5), (58.4, 57.1, 57.4), peak=255)
+    assert find_input(model, said).pixels == said

@@ -1,3 +1,4 @@
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -22,6 +23,20 @@ class Colours(torch.nn.Module):
 
     def forward(self, x):
         assert x.min() >= -2.001 and x.max() <= 2.001 and x.min() < -0.5
+        return x.mean(dim=(2, 3))
+
+class Halving(torch.nn.Module):
+    pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.ModuleList(
+            torch.nn.Conv2d(3 if n == 0 else 4, 4, 3, 2, 1) for n in range(5)
+        )
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
         return x.mean(dim=(2, 3))
 
 class Unknown(torch.nn.Module):
@@ -169,3 +184,43 @@ def test_wrong_usage_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture
         main(argv)
     assert exit_.value.code == 2
     assert "error: " in capsys.readouterr().err
+
+
+def test_train_makes_weights_that_evaluate_takes(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_file(
+        {name: t for name, t in teacher_of(folder).state_dict().items()}, folder / "t.safetensors"
+    )
+    command = ["train", "--images", ".", "--out", "run", "--steps", "4", "--batch-size", "2"]
+    command += ["--teacher", "home_made:Halving=t.safetensors", "--teacher", "home_made:Halving"]
+    assert main(command) == 0
+    assert "the weights are in run/weights" in capsys.readouterr().out
+    assert evaluate("--recogniser", "home_made:Colours", "--restorer", "run/weights") == 0
+
+
+def teacher_of(folder: Path) -> nn.Module:
+    sys.path.insert(0, str(folder))
+    return importlib.import_module("home_made").Halving()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    (
+        (["--teacher", "home_made:Colours"], "convolutional classifier"),
+        (["--teacher", "home_made:Unknown"], "pretrained_cfg"),
+        (["--teacher", "home_made:Halving=missing.safetensors"], "missing.safetensors"),
+        (["--teacher", "home_made:Halving=empty.pth"], "not a whole weights file"),
+        (["--teacher", "home_made:Halving=list.pth"], "does not fit"),
+        (["--teacher", "home_made:Halving", "--profile", "slow"], "fast, strong, paper"),
+        (["--teacher", "home_made:Halving", "--images", "empty"], "no readable image in empty"),
+    ),
+)
+def test_train_says_what_is_wrong(
+    folder: Path, capsys: pytest.CaptureFixture[str], options: list[str], sentence: str
+) -> None:
+    (folder / "empty").mkdir()
+    (folder / "empty.pth").touch()
+    torch.save([1, 2], folder / "list.pth")
+    assert main(["train", "--images", ".", "--out", "run", *options]) == 2
+    assert sentence in only_sentence(capsys)

@@ -12,7 +12,7 @@ from skimage.data import astronaut
 from torch import Tensor
 
 from vrdir_plug import degradations
-from vrdir_plug.degradations import CLEAN, FAMILIES, ORDER, Degradation
+from vrdir_plug.degradations import CLEAN_FAMILY, FAMILIES, ORDER, Degradation
 
 SEVERITIES = torch.arange(6.0)
 
@@ -37,7 +37,7 @@ each_kind = pytest.mark.parametrize("kind", ORDER, ids=lambda kind: kind.__name_
 def test_every_kind_is_in_one_family_and_in_the_order() -> None:
     kinds = [kind for family in FAMILIES for kind in family]
     assert sorted(k.__name__ for k in kinds) == sorted(k.__name__ for k in ORDER)
-    assert len(FAMILIES) == CLEAN
+    assert len(FAMILIES) == CLEAN_FAMILY
 
 
 @each_kind

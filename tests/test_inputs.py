@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from vrdir_plug.inputs import ImageInput
-from vrdir_plug.pixels import IMAGENET
+from vrdir_plug.pixels import IMAGENET, UNIT
 
 INPUT = ImageInput("images", IMAGENET, "given")
 
@@ -131,3 +131,14 @@ def test_the_advice_on_shapes_works() -> None:
     assert restored(torch.ones(3, 4, 5)[None]).shape == (1, 3, 4, 5)
     assert restored(torch.ones(2, 4, 5, 3).movedim(-1, -3)).shape == (2, 3, 4, 5)
     assert restored(torch.ones(2, 1, 4, 5).repeat_interleave(3, dim=-3)).shape == (2, 3, 4, 5)
+
+
+def test_a_named_tuple_of_images_becomes_a_tuple() -> None:
+    class Views(NamedTuple):
+        left: Tensor
+        right: Tensor
+
+    views = Views(torch.rand(3, 4, 5), torch.rand(3, 6, 7))
+    (restored,), _ = ImageInput("images", UNIT, "test").map((views,), {}, lambda x: x / 2)
+    assert isinstance(restored, tuple)
+    torch.testing.assert_close(restored, (views.left / 2, views.right / 2))

@@ -259,3 +259,10 @@ def test_one_pixel_that_is_no_number_is_refused(value: float, dtype: torch.dtype
     images[0, 1, 2, 3] = value
     with pytest.raises(ValueError, match="NaN or infinite"):
         UNIT.check(images)
+
+
+@pytest.mark.parametrize("pixels", (UNIT, IMAGENET), ids=str)
+@pytest.mark.parametrize("layout", (torch.contiguous_format, torch.channels_last), ids=str)
+def test_the_memory_layout_stays(pixels: PixelSpec, layout: torch.memory_format) -> None:
+    images = torch.rand(2, 3, 8, 9).contiguous(memory_format=layout)
+    assert pixels.through(images, lambda x: x / 2).is_contiguous(memory_format=layout)

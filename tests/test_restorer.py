@@ -13,15 +13,18 @@ from vrdir_plug.restorer import (
     DNC,
     FGM,
     PROFILES,
+    SPECTRUM,
     Restorer,
     RestorerConfig,
     modulate_by_fft,
     modulate_by_products,
+    octaves,
 )
 
 RESNET50_MACS = 4.09e9  # at 224 px, torchvision's table
 CONFIGS = (
     RestorerConfig("tiny", 8, ((8, 12), (8,))),
+    RestorerConfig("tiny_no_units", 8, ((),)),
     RestorerConfig("tiny_no_skip", 8, ((8,),), skip=False),
     RestorerConfig("tiny_published", 8, ((),), branches=3, grid=0, skip=False, published=True),
 )
@@ -97,9 +100,9 @@ def test_identity_at_initialisation(profile: str) -> None:
 
 
 def test_the_published_enhancement_starts_near_the_identity() -> None:
-    restorer = Restorer("paper")
-    features = torch.randn(1, 128, 12, 12)
-    torch.testing.assert_close(restorer.ise[0](features), features, atol=0.05, rtol=0)
+    ise, features, seen = Restorer("paper").ise, torch.randn(1, 128, 12, 12), torch.empty(1, 0)
+    enhanced = ise(features, ise.fgm(features, seen), seen)
+    torch.testing.assert_close(enhanced, features, atol=0.05, rtol=0)
 
 
 @pytest.mark.parametrize(("profile", "share"), (("fast", 0.10), ("strong", 1.0)))
@@ -116,7 +119,7 @@ def test_fast_is_under_a_megabyte_and_a_half_in_half_precision() -> None:
 # --- fused against literal -------------------------------------------------------------------
 
 
-def literal_dnc(dnc: DNC, n: int, features: Tensor) -> Tensor:
+def literal_dnc(dnc: DNC, n: int, features: Tensor, seen: Tensor) -> Tensor:
     """The published sentence by sentence: normalise, pool, gate, add."""
     mean = features.mean((2, 3), keepdim=True)
     deviation = features.std((2, 3), correction=0, keepdim=True)
@@ -125,7 +128,7 @@ def literal_dnc(dnc: DNC, n: int, features: Tensor) -> Tensor:
     if dnc.published:
         seen = torch.cat([features, normalised], 1).mean((2, 3))
     else:
-        seen = torch.cat([mean, (deviation + dnc.eps).log()], 1).flatten(1)
+        seen = torch.cat([mean.flatten(1), (deviation + dnc.eps).log().flatten(1), seen], 1)
     gates = F.linear(F.linear(seen, dnc.reduce[n]).relu(), dnc.expand[n].T, dnc.bias[n])
     keep, bring = gates.chunk(2, dim=1)
     if dnc.published:
@@ -135,7 +138,7 @@ def literal_dnc(dnc: DNC, n: int, features: Tensor) -> Tensor:
     return keep[..., None, None] * features + bring[..., None, None] * normalised
 
 
-def literal_fgm(fgm: FGM, features: Tensor) -> Tensor:
+def literal_fgm(fgm: FGM, features: Tensor, seen: Tensor) -> Tensor:
     """Angles and all, with the whole complex transform."""
     size = features.shape[-2:]
     if fgm.grid:
@@ -144,19 +147,45 @@ def literal_fgm(fgm: FGM, features: Tensor) -> Tensor:
     amplitude = spectrum.abs()
     modulated = fgm.amplitudes(amplitude) * amplitude / (amplitude + fgm.eps)
     gate = torch.fft.ifft2(torch.polar(modulated, spectrum.angle()), norm="ortho").real
-    gate = fgm.gate(gate).softmax(1)
+    logits = fgm.gate(gate)
+    if fgm.whole is not None:
+        into, out = fgm.whole
+        logits = logits + out(into(seen[..., None, None]).relu())
+    gate = logits.softmax(1)
     return F.interpolate(gate, size, mode="bilinear") if fgm.grid else gate
 
 
 def test_ise_in_one_pass_equals_the_sum_over_branches(restorer: Restorer) -> None:
+    features, images = torch.randn(2, 8, 12, 12), torch.rand(2, 3, 48, 48)
+    seen = torch.empty(2, 0) if restorer.config.published else octaves(images)
+    gate = literal_fgm(restorer.ise.fgm, features, seen)
+    torch.testing.assert_close(restorer.ise.fgm(features, seen), gate, atol=1e-5, rtol=0)
+    expected: Any = features
     block: Any
-    for block in restorer.ise:
-        features = torch.randn(2, 8, 12, 12)
-        enhanced = block.unit(features)
-        gate = literal_fgm(block.fgm, enhanced)
-        branches = [literal_dnc(block.dnc, n, enhanced) for n in range(gate.shape[1])]
+    for block in restorer.ise.blocks:
+        enhanced = block.unit(expected)
+        branches = [literal_dnc(block.dnc, n, enhanced, seen) for n in range(gate.shape[1])]
         expected = sum(gate[:, n, None] * branch for n, branch in enumerate(branches))
-        torch.testing.assert_close(block(features), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(restorer.ise(features, gate, seen), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_given_branch_replaces_the_gate_but_not_what_the_gate_says(restorer: Restorer) -> None:
+    images, count = torch.rand(2, 3, 32, 32), restorer.config.branches
+    restored, gate = restorer.rebuild_and_gate(images)
+    for branch in torch.eye(count):
+        other, same = restorer.rebuild_and_gate(images, branch.expand(2, -1))
+        assert torch.equal(gate, same)
+        assert not torch.allclose(other, restored, atol=1e-4)
+
+
+def test_octaves_share_out_the_energy_of_the_image() -> None:
+    images = torch.rand(2, 3, 32, 48)
+    seen = octaves(images)
+    assert seen.shape == (2, SPECTRUM)
+    mean, *bands = seen.split(3, dim=1)
+    torch.testing.assert_close(mean, images.mean((2, 3)))
+    energy = torch.stack([((band - 2).exp() - 1e-3).square() for band in bands]).sum(0)
+    torch.testing.assert_close(energy, images.var((2, 3), correction=0), atol=1e-5, rtol=1e-3)
 
 
 @pytest.mark.parametrize("size", (1, 2, 7, 16, 32))
@@ -178,7 +207,7 @@ def test_a_gain_of_one_gives_the_features_back(size: Any) -> None:
 
 
 def test_gates_are_shares() -> None:
-    gate = FGM(8, 5, 16)(torch.randn(2, 8, 9, 30))
+    gate = FGM(8, 5, 16)(torch.randn(2, 8, 9, 30), torch.randn(2, SPECTRUM))
     assert gate.shape == (2, 5, 9, 30) and gate.min() >= 0
     torch.testing.assert_close(gate.sum(1), torch.ones(2, 9, 30))
 

@@ -18,14 +18,15 @@ ARROWS: dict[str, set[str]] = {
     "degradations": set(),
     "corruptions": set(),
     "losses": set(),
+    "files": set(),
     "restorer": {"weights"},
     "inputs": {"pixels"},
     "adapters": {"inputs", "pixels"},
     "teachers": {"pixels"},
-    "data": {"degradations"},
+    "data": {"degradations", "files"},
     "wrap": {"adapters", "inputs", "pixels", "restorer"},
-    "training": {"restorer", "losses", "data", "degradations", "teachers", "weights"},
-    "evaluation": {"corruptions"},
+    "training": {"restorer", "losses", "data", "teachers", "weights"},
+    "evaluation": {"corruptions", "files"},
 }
 ARROWS["cli"] = set(ARROWS)
 ARROWS["__init__"] = set(ARROWS) - {"cli"}
@@ -34,7 +35,7 @@ ARROWS["__init__"] = set(ARROWS) - {"cli"}
 CORE = {"torch", "numpy", "PIL", "safetensors", "huggingface_hub", "tqdm"}
 TORCH_ONLY = {"pixels", "inputs", "restorer", "degradations", "losses"}
 # A user may name a timm model there; it is imported when he does.
-IMPORT_LATE = {"cli", "evaluation"}
+IMPORT_LATE = {"cli"}
 RECOGNISED = {"timm", "torchvision", "ultralytics", "torchreid", "transformers"}
 
 

@@ -3,6 +3,7 @@
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,8 @@ def change_tensors(change: Callable[[dict[str, Tensor]], None]) -> Callable[[Pat
     def damage(folder: Path) -> None:
         tensors = tensors_of(folder)
         change(tensors)
-        save_file(tensors, folder / MODEL)
+        config = (folder / CONFIG).read_text()
+        save_file(tensors, folder / MODEL, metadata={"config": config})
 
     damage.__name__ = change.__name__
     return damage
@@ -98,10 +100,18 @@ def change_config(**values: object) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
         config = json.loads((folder / CONFIG).read_text())
         config.update(values)
-        (folder / CONFIG).write_text(json.dumps(config))
+        text = json.dumps(config)
+        (folder / CONFIG).write_text(text)
+        save_file(tensors_of(folder), folder / MODEL, metadata={"config": text})
 
     damage.__name__ = f"config_{values}"
     return damage
+
+
+def config_of_another_file(folder: Path) -> None:
+    """As a crash between the two files would leave them; every shape fits."""
+    Restorer(replace(SMALL, grid=8)).save_pretrained(folder / "other")
+    (folder / "other" / CONFIG).replace(folder / CONFIG)
 
 
 def no_config(folder: Path) -> None:
@@ -135,6 +145,7 @@ DAMAGES = (
     missing_model,
     *map(change_tensors, (missing_key, extra_key, other_shape, not_a_number)),
     no_config,
+    config_of_another_file,
     config_of_words,
     config_in_other_bytes,
     config_is_a_list,
@@ -144,6 +155,8 @@ DAMAGES = (
     change_config(channels="many"),
     change_config(channels=10**9),
     change_config(grid=10**9),
+    change_config(grid=2.5),
+    change_config(units=[[8] * 40]),
     change_config(units=3),
     change_config(published=True),
     change_config(branches=-1),
@@ -172,7 +185,7 @@ def test_an_interrupted_save_leaves_the_old_files(
 
     monkeypatch.setattr("vrdir_plug.weights.save_file", full_disk)
     with pytest.raises(OSError, match="no space"):
-        Restorer(SMALL).save_pretrained(folder)
+        Restorer(replace(SMALL, grid=8)).save_pretrained(folder)
     assert (folder / MODEL).read_bytes() == before
     Restorer.from_pretrained(folder)
 

@@ -31,13 +31,25 @@ def find_input(model: Any, pixels: object = None) -> ImageInput:
             their encoding.
     """
     model = unwrapped(model)
-    found = next(filter(None, (adapter(model) for adapter in ADAPTERS)), None)
+    refuse_other_images(model)
     if pixels is not None:
-        argument = found.argument if found else first_argument(model)
-        return ImageInput(argument, PixelSpec.of(pixels), "given", published_size(pixels))
+        spec = PixelSpec.of(pixels)
+        return ImageInput(first_argument(model), spec, "given", published_size(pixels))
+    found = next(filter(None, (adapter(model) for adapter in ADAPTERS)), None)
     if found is None:
         raise UnknownPixels(REMEDY.format(name=name_of(model)))
     return found
+
+
+def refuse_other_images(model: Any) -> None:
+    """What takes no single colour images cannot be served, whatever the encoding."""
+    if torchvision_package(type(model)) in ("video", "optical_flow"):
+        raise TypeError(f"{name_of(model)} takes several frames at a time, not single images")
+    channels = getattr(model, "in_chans", 3)
+    if isinstance(channels, int) and channels != 3:
+        raise ValueError(
+            f"{name_of(model)} takes images with {channels} channels, the restorer with 3"
+        )
 
 
 ASSUMED = "assumed: the convention of torchvision.models"
@@ -56,11 +68,6 @@ def timm_model(model: Any) -> ImageInput | None:
     pixels = of_timm(config)
     if pixels is None:
         return None
-    channels = getattr(model, "in_chans", 3)
-    if channels != 3:
-        raise ValueError(
-            f"{name_of(model)} takes images with {channels} channels, the restorer with 3"
-        )
     return ImageInput(first_argument(model), pixels, "its pretrained_cfg", published_size(config))
 
 
@@ -71,8 +78,6 @@ def torchvision_network(model: Any) -> ImageInput | None:
     IMAGENET1K_FEATURES cannot be, and needs none: it has no classifier, so its output is NaN.
     """
     package = torchvision_package(type(model))
-    if package in ("video", "optical_flow"):
-        raise TypeError(f"{name_of(model)} takes several frames at a time, not single images")
     if package in (None, "_utils", "detection", "feature_extraction"):  # parts, of any network
         return None
     half = PixelSpec(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))

@@ -21,8 +21,8 @@ from .adapters import find_input
 from .corruptions import CORRUPTIONS
 from .data import read_folder
 from .evaluation import Condition, Recogniser, evaluate, read_samples, to_json, to_markdown
-from .pixels import PixelSpec
-from .restorer import Restorer
+from .pixels import PixelSpec, UnknownPixels
+from .restorer import Restorer, config_of
 from .teachers import Teacher
 from .training import train
 from .wrap import RestoreThen
@@ -66,8 +66,8 @@ def add_train(commands: Any) -> None:
     command = commands.add_parser(
         "train",
         help="train a restorer on clean images, without labels",
-        description="Train a restorer on clean images, without labels. Ctrl-C keeps the state: "
-        "the same command goes on from there.",
+        description="Train a restorer on clean images, without labels, on the CPU. "
+        "Ctrl-C keeps the state: the same command goes on from there.",
     )
     command.set_defaults(run=run_train)
     option = command.add_argument
@@ -134,7 +134,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
 
 def run_train(arguments: argparse.Namespace) -> None:
     # a wrong profile or teacher is said before the images are read
-    Restorer(arguments.profile)
+    config_of(arguments.profile)
     teachers = [build_teacher(*name.partition("=")[::2]) for name in arguments.teacher]
     images = [image for folder in arguments.images for image in read_folder(folder)]
     done = train(
@@ -165,6 +165,11 @@ def build_recogniser(name: str, weights: Path | None) -> tuple[nn.Module, PixelS
         raise ValueError(
             f"{name} needs the module {error.name!r}: install it, or run where it lies"
         ) from error
+    except UnknownPixels as error:
+        raise ValueError(
+            f"{name} does not tell how it expects its pixels: give the network an attribute "
+            "pretrained_cfg = {'mean': (r, g, b), 'std': (r, g, b)}"
+        ) from error
     except (ImportError, AttributeError, RuntimeError, TypeError) as error:
         raise ValueError(f"cannot build {name}: {error}") from error
     if weights is not None:
@@ -194,11 +199,12 @@ def load_weights(model: nn.Module, file: Path) -> None:
     try:
         # torchvision publishes pickles; weights_only refuses those that would run code
         pickled = file.suffix in (".pth", ".pt")
-        tensors = torch.load(file, weights_only=True) if pickled else load_file(file)
-        model.load_state_dict(tensors)
-    except (SafetensorError, UnpicklingError) as error:
+        tensors = torch.load(file, "cpu", weights_only=True) if pickled else load_file(file)
+    except (SafetensorError, UnpicklingError, EOFError, RuntimeError) as error:
         raise ValueError(f"{file} is not a whole weights file: {error}") from error
-    except RuntimeError as error:
+    try:
+        model.load_state_dict(tensors)
+    except (RuntimeError, TypeError) as error:
         raise ValueError(f"{file} does not fit the recogniser: {error}") from error
 
 

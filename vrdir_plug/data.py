@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Generator, Tensor
 from tqdm import tqdm
 
-from .degradations import CLEAN, FAMILIES, ORDER, Degradation
+from .degradations import CLEAN_FAMILY, FAMILIES, ORDER, Degradation
+from .files import open_rgb
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 SHORT_SIDE = 256
@@ -29,8 +30,7 @@ class Pairs:
 
 def read_image(path: Path) -> Tensor:
     """(3, H, W) uint8 RGB, its short side at most 256, turned upright."""
-    with Image.open(path) as file:
-        image = ImageOps.exif_transpose(file).convert("RGB")
+    image = open_rgb(path)
     share = SHORT_SIDE / min(image.size)
     if share < 1:
         size = round(image.width * share), round(image.height * share)
@@ -48,7 +48,7 @@ def read_folder(folder: Path) -> list[Tensor]:
     for path in tqdm(paths, desc="reading", unit="image", disable=None):
         try:
             images.append(read_image(path))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except OSError as error:
             warnings.warn(f"left out {path}: {error}", stacklevel=2)
     if not images:
         raise ValueError(f"no readable image in {folder}: expected a folder of photographs")
@@ -76,8 +76,8 @@ def draw_kinds(most: int, generator: Generator) -> tuple[int, list[Degradation]]
     One draw in seven is clean: no degradation at all.
     """
     if pick(7, generator) == 0:
-        return CLEAN, []
-    families = torch.randperm(CLEAN, generator=generator).tolist()
+        return CLEAN_FAMILY, []
+    families = torch.randperm(CLEAN_FAMILY, generator=generator).tolist()
     # half of the draws are single kinds
     count = 1 if most == 1 or pick(2, generator) else 2 + pick(most - 1, generator)
     chosen = [FAMILIES[f][pick(len(FAMILIES[f]), generator)] for f in families[:count]]

@@ -289,7 +289,11 @@ FAMILIES: tuple[tuple[Degradation, ...], ...] = (
     (rain, snow),
     (gaussian_blur, defocus_blur, motion_blur, jpeg, pixelate, down_sample),
 )
-CLEAN = len(FAMILIES)
+CLEAN_FAMILY = len(FAMILIES)
 # what happens first in the world and in a camera: weather, light, lens, sensor, file
-ORDER = (rain, snow, *FAMILIES[0], gaussian_blur, defocus_blur, motion_blur, *FAMILIES[1])
-ORDER += (down_sample, pixelate, jpeg)
+ORDER: tuple[Degradation, ...] = (
+    *(rain, snow, haze, low_light, over_exposure, colour_cast, low_contrast),
+    *(gaussian_blur, defocus_blur, motion_blur),
+    *(shot_noise, speckle_noise, gaussian_noise, impulse_noise),
+    *(down_sample, pixelate, jpeg),
+)

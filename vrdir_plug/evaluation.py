@@ -26,6 +26,7 @@ from torch import Generator, Tensor
 from tqdm import tqdm
 
 from .corruptions import CORRUPTIONS
+from .files import open_rgb
 
 Recogniser = Callable[[Tensor], Tensor]
 Scores = npt.NDArray[np.float64]
@@ -121,13 +122,7 @@ def load_image(file: Path, size: int) -> Tensor:
     Returns RGB (3, size, size), float32 in [0, 1]. Raises OSError for what Pillow cannot read, and
     for more than 8 bits a channel, which Pillow would clip to white.
     """
-    try:
-        with Image.open(file) as opened:
-            if opened.mode.startswith(("I", "F")):
-                raise OSError(f"more than 8 bits a channel (mode {opened.mode})")
-            image = opened.convert("RGB")
-    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise OSError(str(error)) from error
+    image = open_rgb(file)
     width, height = (size * side // min(image.size) for side in image.size)
     left, top = round((width - size) / 2), round((height - size) / 2)
     image = image.resize((width, height), Image.Resampling.BICUBIC)

@@ -55,7 +55,8 @@ class ImageInput:
         if isinstance(images, (list, tuple)):
             for image in images:
                 self.check(image, dimensions=3)
-            return type(images)([restore(image[None])[0] for image in images])
+            restored = [restore(image[None])[0] for image in images]
+            return restored if isinstance(images, list) else tuple(restored)
         self.check(images, dimensions=4)
         # len() would freeze the batch size in torch.export
         return restore(images) if images.shape[0] else images

@@ -125,7 +125,7 @@ class PixelSpec:
         return torch.stack(encoded, dim=1)
 
     def through(self, images: Tensor, restorer: Callable[[Tensor], Tensor]) -> Tensor:
-        """Restore images (N, 3, H, W) in the model's encoding, dtype and device, which they keep.
+        """Restore images (N, 3, H, W) in the model's encoding; dtype, device and layout stay.
 
         The restorer gets and gives RGB in [0, 1]; it gets float32, because the way there and back
         in bfloat16 costs a whole 8-bit step. Gradients flow through.
@@ -140,7 +140,7 @@ class PixelSpec:
                 f"the restorer made {tuple(restored.shape)} of images {tuple(rgb.shape)}: "
                 "it must keep their shape"
             )
-        return self.encode(restored).to(images)
+        return torch.empty_like(images).copy_(self.encode(restored))
 
     def check(self, images: Tensor) -> None:
         """Warn if images (N, 3, H, W) are hardly in this encoding; reads values, so a GPU waits.

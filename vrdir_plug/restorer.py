@@ -50,8 +50,13 @@ class RestorerConfig:
         # a stranger's config must not be able to ask for all memory
         if not all(isinstance(size, int) and 0 < size <= 1024 for size in sizes):
             raise ValueError(f"channels, branches and widths must be from 1 to 1024, came {sizes}")
-        if self.channels < 4 or not self.units or not 0 <= self.grid <= 256:
-            raise ValueError(f"expected at least 4 channels, a unit, a grid of 0 to 256: {self}")
+        deepest = max(map(len, self.units), default=0)
+        if self.channels < 4 or not 0 < len(self.units) <= 8 or deepest > 4:
+            raise ValueError(f"expected 4 channels or more, 1 to 8 units of up to 4 widths: {self}")
+        if self.grid not in range(257):
+            raise ValueError(f"grid must be a whole number from 0 to 256, came {self.grid}")
+        if self.published and self.skip:
+            raise ValueError("the published decoder has no input skip: set skip=False")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "RestorerConfig":
@@ -135,8 +140,8 @@ class DNC(nn.Module):
     from the pooled [f ; f~]. That is a_n f + b_n with a_n = w0 + w1 gamma / (sigma + eps) and
     b_n = w1 (beta - gamma mu / (sigma + eps)), so f~ is never formed.
     The pooled f~ is exactly beta, so published gates cannot see sigma; ours see [mu ; log sigma]
-    and a context, the octaves of the image's spectrum, and run over (0, 2) and (-1, 1), so that every
-    branch starts as the identity.
+    and a context (the octaves of the image), and run over (0, 2) and (-1, 1), so that every branch
+    starts as the identity.
     """
 
     eps = 1e-3
@@ -211,14 +216,15 @@ def convolve(layer: nn.Conv2d, features: Tensor) -> Tensor:
 
 
 OCTAVES = 3
-SEEN = 3 * (OCTAVES + 2)  # numbers of an image that `octaves` returns
+SPECTRUM = 3 * (OCTAVES + 2)  # numbers of an image that `octaves` returns
 
 
 def octaves(images: Tensor) -> Tensor:
-    """Mean and log energies of the octaves of each colour's spectrum, the finest first: (N, SEEN).
+    """Mean and log energies of the octaves of each colour's spectrum: (N, SPECTRUM).
 
-    The last is that of all that is coarser. The statistics of the amplitude spectrum that tell
-    noise, blur, haze and darkness apart; E's features hardly do, for E learns not to mind.
+    The finest first, the last that of all that is coarser. These statistics of the amplitude
+    spectrum tell noise, blur, haze and darkness apart; E's features hardly do, for E learns not
+    to mind.
     """
     rest = images.float()
     bands = [rest.mean((2, 3))]
@@ -253,21 +259,21 @@ class FGM(nn.Module):
         nn.init.dirac_(self.amplitudes.weight)
         nn.init.zeros_(torch.as_tensor(self.amplitudes.bias))
         self.gate = zeroed(conv(channels, branches))
-        into, out = nn.Conv2d(SEEN, 48, 1), nn.Conv2d(48, branches, 1)
-        self.whole = None if published else nn.ModuleList([into, out])
+        into, out = nn.Conv2d(SPECTRUM, 48, 1), zeroed(nn.Conv2d(48, branches, 1))
+        self.whole: Any = None if published else nn.ModuleList([into, out])
 
-    def forward(self, features: Tensor, seen: Tensor) -> Tensor:
-        """(N, C, h, w), octaves (N, SEEN) -> gate (N, branches, h, w), its sum over branches 1."""
+    def forward(self, features: Tensor, spectrum: Tensor) -> Tensor:
+        """(N, C, h, w), octaves (N, SPECTRUM) -> gate (N, branches, h, w), over branches 1."""
         with full_precision(features):
-            gate = self.logits(features.float(), seen).softmax(1)
+            gate = self.logits(features.float(), spectrum).softmax(1)
         return F.interpolate(gate, features.shape[-2:], mode="bilinear") if self.grid else gate
 
-    def logits(self, features: Tensor, seen: Tensor) -> Tensor:
+    def logits(self, features: Tensor, spectrum: Tensor) -> Tensor:
         logits = convolve(self.gate, self.modulated(features))
         if self.whole is None:
             return logits
         into, out = self.whole
-        return logits + convolve(out, convolve(into, seen[:, :, None, None]).relu())
+        return logits + convolve(out, convolve(into, spectrum[:, :, None, None]).relu())
 
     def modulated(self, features: Tensor) -> Tensor:
         if not self.grid:
@@ -332,13 +338,13 @@ class Block(nn.Module):
         super().__init__()
         sizes = config.channels, config.branches, config.channels // 4
         self.unit = SpatialUnit(config.channels, widths) if widths else nn.Identity()
-        self.dnc = DNC(*sizes, 0 if config.published else SEEN, config.published)
+        self.dnc = DNC(*sizes, 0 if config.published else SPECTRUM, config.published)
 
-    def forward(self, features: Tensor, gate: Tensor, seen: Tensor) -> Tensor:
-        """Features (N, C, h, w), gate (N, branches, h, w), octaves (N, SEEN) -> features."""
+    def forward(self, features: Tensor, gate: Tensor, spectrum: Tensor) -> Tensor:
+        """Features (N, C, h, w), gate (N, branches, h, w), octaves (N, SPECTRUM) -> features."""
         features = self.unit(features)
         with full_precision(features):
-            values = torch.cat(self.dnc(*mean_and_deviation(features), seen), 2)
+            values = torch.cat(self.dnc(*mean_and_deviation(features), spectrum), 2)
             scale, offset = mix(gate, values).to(features.dtype).chunk(2, dim=1)
         return features * scale + offset
 
@@ -354,10 +360,10 @@ class ISE(nn.Module):
         self.fgm = FGM(config.channels, config.branches, config.grid, config.published)
         self.blocks = nn.ModuleList(Block(config, widths) for widths in config.units)
 
-    def forward(self, features: Tensor, gate: Tensor, seen: Tensor) -> Tensor:
-        """Features (N, C, h, w), gate (N, branches, h, w), octaves (N, SEEN) -> features."""
+    def forward(self, features: Tensor, gate: Tensor, spectrum: Tensor) -> Tensor:
+        """Features (N, C, h, w), gate (N, branches, h, w), octaves (N, SPECTRUM) -> features."""
         for block in self.blocks:
-            features = block(features, gate, seen)
+            features = block(features, gate, spectrum)
         return features
 
 
@@ -370,13 +376,13 @@ class PixelDNC(nn.Module):
 
     def __init__(self, config: RestorerConfig):
         super().__init__()
-        self.dnc = DNC(3, config.branches, 16, context=2 * config.channels + SEEN)
+        self.dnc = DNC(3, config.branches, 16, context=2 * config.channels + SPECTRUM)
 
-    def forward(self, images: Tensor, features: Tensor, gate: Tensor, seen: Tensor) -> Tensor:
+    def forward(self, images: Tensor, features: Tensor, gate: Tensor, spectrum: Tensor) -> Tensor:
         """Images (N, 3, H, W), enhanced features (N, C, h, w), gate, octaves -> images."""
         with full_precision(features):
             mean, deviation = mean_and_deviation(features)
-            context = mean, (deviation + DNC.eps).log(), seen
+            context = mean, (deviation + DNC.eps).log(), spectrum
             values = torch.cat(self.dnc(*mean_and_deviation(images), *context), 2)
             maps = mix(gate, values)  # (N, 6, h, w)
             maps = F.interpolate(maps, images.shape[-2:], mode="bilinear").to(images.dtype)
@@ -492,14 +498,16 @@ class Restorer(nn.Module):
         `branch` (N, branches), rows summing to 1, mixes the branches in the gate's place.
         """
         # as published, nothing but the features is seen
-        seen = images.new_empty(images.shape[0], 0) if self.config.published else octaves(images)
+        spectrum = (
+            images.new_empty(images.shape[0], 0) if self.config.published else octaves(images)
+        )
         features = self.encoder(images)  # (N, C, H/s, W/s)
-        gate = self.ise.fgm(features, seen)
+        gate = self.ise.fgm(features, spectrum)
         used = gate if branch is None else branch[:, :, None, None].expand_as(gate)
-        enhanced = self.ise(features, used, seen)
+        enhanced = self.ise(features, used, spectrum)
         if self.pixel_dnc is None:
             return self.decoder(enhanced), gate  # (N, 3, H, W)
-        skipped = self.pixel_dnc(images, enhanced, used, seen)
+        skipped = self.pixel_dnc(images, enhanced, used, spectrum)
         return skipped + self.decoder(enhanced - features), gate
 
     def padded(self, images: Tensor) -> Tensor:
@@ -512,7 +520,7 @@ class Restorer(nn.Module):
     def stride(self) -> int:
         """Heights and widths are worked on as multiples of this many pixels."""
         levels = max(len(widths) for widths in self.config.units)
-        return (2 if self.config.published else 4) * 2**levels
+        return 2 * 2**levels if self.config.published else max(4 * 2**levels, 2**OCTAVES)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -19,8 +19,13 @@ class Teacher(nn.Module):
         super().__init__()
         self.model = model.eval().requires_grad_(False)
         self.pixels = pixels
-        self.seen: dict[int, Tensor] = {}
+        self.maps: dict[int, Tensor] = {}
         names = self.last_at_each_resolution()
+        if len(names) < 2:
+            raise ValueError(
+                f"{type(model).__name__} has no feature maps at two resolutions: "
+                "a teacher must be a convolutional classifier"
+            )
         for name, module in model.named_modules():
             if name in names:
                 module.register_forward_hook(self.keep)
@@ -44,10 +49,10 @@ class Teacher(nn.Module):
         return set(last.values())
 
     def keep(self, module: nn.Module, inputs: object, output: Tensor) -> None:
-        self.seen[output.shape[-1]] = output
+        self.maps[output.shape[-1]] = output
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """RGB in [0, 1] (N, 3, H, W) -> feature maps from fine to coarse, then logits."""
-        self.seen.clear()
+        self.maps.clear()
         logits = self.model(self.pixels.encode(images))
-        return [self.seen[size] for size in sorted(self.seen, reverse=True)] + [logits]
+        return [self.maps[size] for size in sorted(self.maps, reverse=True)] + [logits]

@@ -8,6 +8,7 @@ import csv
 import math
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,8 +51,7 @@ class Learner(nn.Module):
     @staticmethod
     def target(teacher: Teacher, images: Tensor) -> Tensor:
         """The teacher's features at a quarter and an eighth of the resolution, side by side."""
-        maps = {images.shape[-1] // f.shape[-1]: f for f in teacher(images)[:-1]}
-        fine, coarse = maps[4], maps[8]
+        fine, coarse = teacher(images)[:2]
         return torch.cat([fine, F.interpolate(coarse, fine.shape[-2:], mode="bilinear")], 1)
 
 
@@ -97,6 +97,10 @@ def decoder_loss(
 
 
 def image_losses(restorer: Restorer, restored: Tensor, clean: Tensor) -> dict[str, Tensor]:
+    """L1 and L_sem; ours takes the features of the restored image, not ISE's own, half as heavy.
+
+    With the input skip, what ISE does to features is only a part of what happens to the image.
+    """
     with torch.no_grad():
         wanted = restorer.encoder(clean)
     return {
@@ -183,6 +187,15 @@ class Run:
         self.images, self.teachers = images, teachers
         self.steps, self.batch, self.rate = steps, batch, rate
         self.generator = Generator().manual_seed(seed)
+        self.setting = {
+            "network": repr(restorer.config),
+            "images": len(images),
+            "teachers": [type(teacher.model).__name__ for teacher in teachers],
+            "steps": steps,
+            "batch": batch,
+            "rate": rate,
+            "seed": seed,
+        }
         self.learner = Learner(restorer, teachers)
         self.learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.learner)
@@ -198,7 +211,8 @@ class Run:
 
     @property
     def stage_steps(self) -> int:
-        return max(1, round(self.steps * STAGES[self.stage].share))
+        whole = sum(stage.share for stage in STAGES)
+        return max(1, round(self.steps * STAGES[self.stage].share / whole))
 
     def current_rate(self) -> float:
         """Up in a straight line, down in half a cosine."""
@@ -215,8 +229,10 @@ class Run:
             terms = stage.loss(self.learner, pairs, self.teachers, self.generator)
         torch.stack(list(terms.values())).sum().backward()
         learning = self.optimiser.param_groups[0]["params"]
-        nn.utils.clip_grad_norm_(learning, 1.0, error_if_nonfinite=True)
-        self.optimiser.step()
+        if nn.utils.clip_grad_norm_(learning, 1.0).isfinite():
+            self.optimiser.step()
+        else:
+            warnings.warn(f"step {self.step} had no finite gradient and was left out", stacklevel=2)
         self.optimiser.zero_grad(set_to_none=True)
         self.follow(min(EMA_DECAY, (1 + self.step) / (10 + self.step)))
         self.step += 1
@@ -240,7 +256,7 @@ class Run:
 
     def state(self) -> dict[str, Any]:
         return {
-            "setting": [self.learner.restorer.config.profile, self.steps, self.batch, self.rate],
+            "setting": self.setting,
             "stage": self.stage,
             "step": self.step,
             "learner": self.learner.state_dict(),
@@ -251,10 +267,10 @@ class Run:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue bit for bit; ValueError if the checkpoint belongs to another setting."""
-        if state["setting"] != self.state()["setting"]:
+        if state["setting"] != self.setting:
             raise ValueError(
-                f"the checkpoint was made with {state['setting']} (profile, steps, batch, rate), "
-                f"this run has {self.state()['setting']}: use the same, or another folder"
+                f"the checkpoint was made with {state['setting']}, this run has {self.setting}: "
+                "use the same, or another folder"
             )
         self.stage = state["stage"]
         self.average.load_state_dict(state["average"])

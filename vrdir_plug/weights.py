@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -55,11 +55,15 @@ def load(network: nn.Module, folder: Path) -> None:
     """Fill the network, strictly; WeightsError on a damaged file, other keys or shapes, NaN."""
     path = folder / MODEL
     try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
         tensors = load_file(path)
     except FileNotFoundError as error:
         raise WeightsError(f"{folder} has no {MODEL}") from error
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path} is not a whole safetensors file: {error}") from error
+    if header.get("config") != (folder / CONFIG).read_text(encoding="utf-8"):
+        raise WeightsError(f"{path} was not written with the {CONFIG} beside it")
     damaged = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if damaged:
         raise WeightsError(f"{path} has NaN or infinite values in {', '.join(damaged)}")
@@ -70,16 +74,18 @@ def load(network: nn.Module, folder: Path) -> None:
 
 
 def save(network: nn.Module, config: dict[str, Any], folder: Path) -> None:
-    """Write both files, each whole or not at all."""
+    """Write both files, each whole or not at all; the header of one repeats the other.
+
+    So a pair torn by a crash between the two is refused, not loaded.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"format": FORMAT, **config}, indent=2) + "\n"
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    half_written = folder / (CONFIG + ".part")
-    half_written.write_text(text, encoding="utf-8")
-    os.replace(half_written, folder / CONFIG)
-    half_written = folder / (MODEL + ".part")
-    save_file(tensors, half_written, metadata={"format": "pt"})
-    os.replace(half_written, folder / MODEL)
+    parts = folder / (MODEL + ".part"), folder / (CONFIG + ".part")
+    save_file(tensors, parts[0], metadata={"format": "pt", "config": text})
+    parts[1].write_text(text, encoding="utf-8")
+    os.replace(parts[0], folder / MODEL)
+    os.replace(parts[1], folder / CONFIG)
 
 
 def atomic_torch_save(value: object, path: Path) -> None:

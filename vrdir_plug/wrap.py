@@ -19,8 +19,8 @@ class RestoreThen(nn.Module):
     flow through the restorer, and `.to`, `.eval`, deepcopy, pickle, state_dict, torch.compile and
     torch.export treat the pair as any nn.Module.
 
-    The values of the first images only are looked at (a GPU has to wait for that): see Warns.
-    From then on, and under torch.compile and torch.export, only types and shapes are.
+    The pair looks at the values of the first images only (see Warns), and under torch.compile and
+    torch.export at none; the embedded restorer refuses NaN in every batch, for which a GPU waits.
 
     Args:
         model: a recogniser: an nn.Module, or any callable that takes images.

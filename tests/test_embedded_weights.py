@@ -1,0 +1,66 @@
+"""The committed weights: the very numbers they gave when they were measured, and what they do."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage.data import astronaut, chelsea, coffee
+from skimage.metrics import peak_signal_noise_ratio
+from torch import Generator, Tensor
+
+from vrdir_plug import Restorer
+from vrdir_plug.corruptions import CORRUPTIONS
+
+GOLDEN = json.loads((Path(__file__).parent / "golden_fast.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def restorer() -> Restorer:
+    return Restorer.from_pretrained("fast")
+
+
+def waves() -> Tensor:
+    """(1, 3, 40, 56), by a formula, so that no decoder or resizer has a part in it."""
+    y, x = torch.meshgrid(torch.arange(40.0), torch.arange(56.0), indexing="ij")
+    phases = torch.tensor([0.0, 1.0, 2.0])[:, None, None]
+    return (0.3 + 0.2 * torch.sin(0.35 * x + phases) * torch.cos(0.21 * y - phases))[None]
+
+
+def photographs() -> list[Tensor]:
+    squares = [Image.fromarray(p).resize((224, 224)) for p in (astronaut(), chelsea(), coffee())]
+    return [torch.from_numpy(np.array(s)).permute(2, 0, 1) / 255 for s in squares]
+
+
+def test_the_numbers_are_those_that_were_measured(restorer: Restorer) -> None:
+    with torch.inference_mode():
+        restored = restorer(waves())[0, :, ::13, ::17]
+    torch.testing.assert_close(restored, torch.tensor(GOLDEN), atol=1e-4, rtol=0)
+
+
+@torch.inference_mode()
+def decibels(restorer: Restorer, corruption: str) -> tuple[float, float]:
+    """PSNR to the clean photograph before and after, averaged over photographs."""
+    pairs = []
+    for clean in photographs():
+        corrupted = CORRUPTIONS[corruption](clean, 3, Generator().manual_seed(0))
+        restored = restorer(corrupted[None])[0]
+        images = (image.numpy() for image in (corrupted, restored))
+        pairs.append([peak_signal_noise_ratio(clean.numpy(), i, data_range=1) for i in images])
+    before, after = np.mean(pairs, axis=0)
+    return float(before), float(after)
+
+
+@pytest.mark.parametrize("corruption", ("gaussian_noise", "low_light", "contrast"))
+def test_pixels_come_nearer_to_the_clean_photograph(restorer: Restorer, corruption: str) -> None:
+    before, after = decibels(restorer, corruption)
+    assert after > before + 1
+
+
+@torch.inference_mode()
+def test_clean_photographs_stay_nearly_as_they_are(restorer: Restorer) -> None:
+    for clean in photographs():
+        restored = restorer(clean[None])[0]
+        assert peak_signal_noise_ratio(clean.numpy(), restored.numpy(), data_range=1) > 25
