@@ -43,7 +43,7 @@ class Teacher(nn.Module):
 
         handles = [m.register_forward_hook(note(n)) for n, m in self.model.named_modules() if n]
         with torch.no_grad():
-            self.model(torch.zeros(1, 3, 128, 128))
+            self.model(self.pixels.encode(torch.zeros(1, 3, 128, 128)))
         for handle in handles:
             handle.remove()
         return set(last.values())
