@@ -367,27 +367,44 @@ class ISE(nn.Module):
         return features
 
 
-class PixelDNC(nn.Module):
-    """DNC at depth zero, ours: the input skip is itself normalised and compensated.
+def pyramid(images: Tensor) -> Tensor:
+    """The image as smooth octaves that sum to it, the finest first: (N, 3 (OCTAVES + 1), H, W)."""
+    size = images.shape[-2:]
+    smooth = [images]
+    for octave in range(1, OCTAVES + 1):
+        coarse = F.avg_pool2d(images, 2**octave)
+        smooth.append(F.interpolate(coarse, size, mode="bilinear"))
+    return torch.cat([*(a - b for a, b in pairwise(smooth)), smooth[-1]], 1)
 
-    Haze, darkness and low contrast are affine maps of the pixels; the enhanced features only
-    choose the map, and the gate where which holds.
+
+class PixelDNC(nn.Module):
+    """DNC at depth zero, ours: the octaves of the input skip are normalised and compensated.
+
+    Haze, darkness and low contrast are affine maps of the pixels; noise and blur are too much and
+    too little of the fine octaves. It is the amplitude that is modulated, by octave; the phase is
+    kept. The enhanced features only choose the map, and the gate where which holds.
     """
 
     def __init__(self, config: RestorerConfig):
         super().__init__()
-        self.dnc = DNC(3, config.branches, 16, context=2 * config.channels + SPECTRUM)
+        channels = 3 * (OCTAVES + 1)
+        self.dnc = DNC(channels, config.branches, 24, context=2 * config.channels + SPECTRUM)
+        # fine octaves of photographs are that faint
+        nn.init.constant_(self.dnc.gamma[:, :-3], 0.05)
 
     def forward(self, images: Tensor, features: Tensor, gate: Tensor, spectrum: Tensor) -> Tensor:
         """Images (N, 3, H, W), enhanced features (N, C, h, w), gate, octaves -> images."""
         with full_precision(features):
             mean, deviation = mean_and_deviation(features)
             context = mean, (deviation + DNC.eps).log(), spectrum
-            values = torch.cat(self.dnc(*mean_and_deviation(images), *context), 2)
-            maps = mix(gate, values)  # (N, 6, h, w)
-            maps = F.interpolate(maps, images.shape[-2:], mode="bilinear").to(images.dtype)
-        scale, offset = maps.chunk(2, dim=1)  # (N, 3, H, W) each
-        return images * scale + offset
+            bands = pyramid(images.float())  # (N, 12, H, W)
+            scales, offsets = self.dnc(*mean_and_deviation(bands), *context)
+            # the offsets of the octaves add up: three are enough
+            offsets = offsets.unflatten(2, (-1, 3)).sum(2)
+            maps = mix(gate, torch.cat([scales, offsets], 2))  # (N, 15, h, w)
+            maps = F.interpolate(maps, images.shape[-2:], mode="bilinear")
+            restored = (bands * maps[:, :-3]).unflatten(1, (-1, 3)).sum(1) + maps[:, -3:]
+        return restored.to(images.dtype)
 
 
 # --- SAD: semantic aware decoder -------------------------------------------------------------
