@@ -27,7 +27,7 @@ from vrdir_plug.corruptions import CORRUPTIONS
 from vrdir_plug.degradations import rain
 
 SIZE = 224
-SEVERITY = 5  # the strongest
+SEVERITY = 3  # of 5
 LABELS = ImageNetInfo()
 
 
@@ -41,6 +41,8 @@ DEGRADATIONS: dict[str, Callable[[Tensor, int, Generator], Tensor]] = {
     "noise": CORRUPTIONS["gaussian_noise"],
     "dark": CORRUPTIONS["low_light"],
     "rain": rainy,
+    "blur": CORRUPTIONS["defocus_blur"],
+    "low contrast": CORRUPTIONS["contrast"],
 }
 
 # The picture shows scikit-image's photographs only, whose licences allow it.
@@ -168,7 +170,7 @@ def telling(results: list[Result], degradation: str) -> Result:
 
 
 def print_table(results: list[Result]) -> None:
-    columns = "{:<10}  {:<11}  {:<24}  {:<24}  {:<24}  {}"
+    columns = "{:<10}  {:<12}  {:<24}  {:<24}  {:<24}  {}"
     print(columns.format("photograph", "degradation", "clean", "degraded", "restored", ""))
     for result in results:
         predictions = [str(prediction) for prediction in result.predictions.values()]

@@ -19,6 +19,7 @@ from vrdir_plug.restorer import (
     modulate_by_fft,
     modulate_by_products,
     octaves,
+    pyramid,
 )
 
 RESNET50_MACS = 4.09e9  # at 224 px, torchvision's table
@@ -186,6 +187,14 @@ def test_octaves_share_out_the_energy_of_the_image() -> None:
     torch.testing.assert_close(mean, images.mean((2, 3)))
     energy = torch.stack([((band - 2).exp() - 1e-3).square() for band in bands]).sum(0)
     torch.testing.assert_close(energy, images.var((2, 3), correction=0), atol=1e-5, rtol=1e-3)
+
+
+def test_a_pyramid_sums_to_its_image_and_puts_detail_first() -> None:
+    images = torch.rand(2, 3, 32, 48)
+    bands = pyramid(images).unflatten(1, (-1, 3))
+    torch.testing.assert_close(bands.sum(1), images)
+    energies = bands.var((2, 3, 4), correction=0)  # of white noise: less in each coarser octave
+    assert (energies[:, :-1] > energies[:, 1:]).all()
 
 
 @pytest.mark.parametrize("size", (1, 2, 7, 16, 32))
