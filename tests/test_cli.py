@@ -126,7 +126,7 @@ def test_unreadable_images_are_named(folder: Path, capsys: pytest.CaptureFixture
         (["--recogniser", "home_made"], "'home_made' is not timm:NAME, torchvision:NAME or"),
         (["--recogniser", "home_made:absent"], "cannot build home_made:absent: module"),
         (["--recogniser", "home_made:text"], "came str, expected a torch.nn.Module"),
-        (["--recogniser", "home_made:Unknown"], "cannot tell how Unknown expects its pixels"),
+        (["--recogniser", "home_made:Unknown"], "Unknown does not tell how it expects its pixels"),
         (["--recogniser", "not_there:Net"], "needs the module 'not_there': install it"),
         (["--recogniser", "timm:no_such_net"], "cannot build timm:no_such_net: Unknown model"),
         (["--recogniser", "torchvision:no_such_net"], "Unknown model no_such_net"),
@@ -165,7 +165,7 @@ def test_wrong_recogniser_weights(
         file.write_bytes(content)
     options = ("--recogniser", "timm:test_efficientnet", "--recogniser-weights", file.name)
     assert evaluate(*options) == 2
-    reason = "is not a whole safetensors file" if content else "does not fit the recogniser"
+    reason = "is not a whole weights file" if content else "does not fit the recogniser"
     assert f"{file.name} {reason}" in only_sentence(capsys)
 
 

@@ -121,8 +121,9 @@ def loss_of(state: training.Run, stage: training.Stage, pairs: data.Pairs) -> fl
 
 def test_every_stage_lowers_its_loss(images: list[Tensor]) -> None:
     state = run(images, steps=240)
-    pairs = data.draw_pairs(images, 16, training.CROP, 1, torch.Generator().manual_seed(3))
     for stage in training.STAGES:
+        seed = torch.Generator().manual_seed(3)
+        pairs = data.draw_pairs(images, 64, training.CROP, stage.most, seed)
         before = loss_of(state, stage, pairs)
         while state.step < state.stage_steps:
             state.advance()
