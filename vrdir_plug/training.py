@@ -133,7 +133,7 @@ def whole_loss(
     teacher = teachers[choose(teachers, generator)]
     with torch.no_grad():
         wanted = teacher(pairs.clean)
-    found["teacher"] = 0.5 * losses.consistency_loss(teacher(restored.clamp(0, 1)), wanted)
+    found["teacher"] = losses.consistency_loss(teacher(restored.clamp(0, 1)), wanted)
     return found
 
 
