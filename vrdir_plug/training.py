@@ -283,7 +283,7 @@ class Run:
     def save(self, folder: Path) -> None:
         """The checkpoint, and what has been learnt so far as loadable weights."""
         atomic_torch_save(self.state(), folder / CHECKPOINT)
-        # rounded to half: the weights file is half as large, the accuracy the same
+        # rounded to half: the file is half as large, and what is evaluated is what is shipped
         copy.deepcopy(self.average.restorer).half().save_pretrained(folder / "weights")
 
 
