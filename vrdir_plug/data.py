@@ -73,9 +73,9 @@ def random_crop(image: Tensor, size: int, generator: Generator) -> Tensor:
 def draw_kinds(most: int, generator: Generator) -> tuple[int, list[Degradation]]:
     """A family and up to `most` degradations in physical order, the first family's among them.
 
-    One draw in four is clean: no degradation at all.
+    One draw in six is clean: no degradation at all.
     """
-    if pick(4, generator) == 0:
+    if pick(6, generator) == 0:
         return CLEAN_FAMILY, []
     families = torch.randperm(CLEAN_FAMILY, generator=generator).tolist()
     # half of the draws are single kinds

@@ -63,9 +63,18 @@ def haze(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
     return images * transmission + airlight * (1 - transmission)
 
 
+def mist(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """Banks of mist: the same transmission everywhere, but airlight that comes and goes."""
+    transmission = level(severity, 1, 0.45, 0.36, 0.3, 0.27, 0.24)
+    airlight = fractal(images, generator) * uniform(images, 0.8, 1.1, generator)
+    return (images * transmission + airlight * (1 - transmission)).clamp(0, 1)
+
+
 def low_light(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
     """Less linear light, a steeper tone curve, shot and read noise, in random shares."""
-    curve = 1 + uniform(images, 0, 0.3, generator) * severity.view(-1, 1, 1, 1)
+    # half of the cameras keep their tone curve
+    curve = uniform(images, -0.3, 0.3, generator).clamp(min=0)
+    curve = 1 + curve * severity.view(-1, 1, 1, 1)
     exposure = 2 ** -(uniform(images, 0.6, 1.3, generator) * severity.view(-1, 1, 1, 1))
     light = images ** (GAMMA * curve) * exposure
     shot, read = uniform(images, 0, 2e-3, generator), uniform(images, 0, 4e-3, generator)
@@ -284,7 +293,7 @@ def jpeg(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
 
 # one family for each DNC branch; the last branch belongs to clean images
 FAMILIES: tuple[tuple[Degradation, ...], ...] = (
-    (haze, low_light, low_contrast, over_exposure, colour_cast),
+    (haze, mist, low_light, low_contrast, over_exposure, colour_cast),
     (gaussian_noise, shot_noise, impulse_noise, speckle_noise),
     (rain, snow),
     (gaussian_blur, defocus_blur, motion_blur, jpeg, pixelate, down_sample),
@@ -292,7 +301,7 @@ FAMILIES: tuple[tuple[Degradation, ...], ...] = (
 CLEAN_FAMILY = len(FAMILIES)
 # what happens first in the world and in a camera: weather, light, lens, sensor, file
 ORDER: tuple[Degradation, ...] = (
-    *(rain, snow, haze, low_light, over_exposure, colour_cast, low_contrast),
+    *(rain, snow, haze, mist, low_light, over_exposure, colour_cast, low_contrast),
     *(gaussian_blur, defocus_blur, motion_blur),
     *(shot_noise, speckle_noise, gaussian_noise, impulse_noise),
     *(down_sample, pixelate, jpeg),

@@ -39,6 +39,13 @@ def gate_loss(gate: Tensor, branch: Tensor) -> Tensor:
     return -(branch * gate.clamp(min=1e-6).log().mean((2, 3))).sum(1).mean()
 
 
+def clean_loss(share: Tensor, is_clean: Tensor) -> Tensor:
+    """Cross entropy of the clean branch's share (N, h, w) with whether the image is clean (N,)."""
+    # float32 rounds 1 - share away long before the logarithm does
+    mean = share.float().mean((1, 2)).clamp(1e-4, 1 - 1e-4)
+    return F.binary_cross_entropy(mean, is_clean.float())
+
+
 def feature_distance(features: Tensor, target: Tensor) -> Tensor:
     """1 - cos over channels at every position, features (N, C, h, w)."""
     return 1 - F.cosine_similarity(features.float(), target.float(), dim=1).mean()

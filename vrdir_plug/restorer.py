@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,12 +27,13 @@ class RestorerConfig:
     Args:
         profile: name of this set of sizes.
         channels: feature channels C of the encoder.
-        units: one entry per ISE block: the widths of its spatial unit, each level at half the
-            resolution of the one before; empty for DNC and FGM alone, as published.
-        branches: DNC branches N, one per family of degradations.
+        units: one entry per ISE block: the widths of its spatial unit, the first level at the
+            features' own resolution, each further one at half of that of the one before; empty
+            for DNC and FGM alone, as published.
+        branches: of the gate, one per family of degradations; ours keeps the last for clean images.
         grid: side of the square grid on which FGM takes the spectrum; 0 takes it at the
             features' own resolution.
-        skip: rebuild on top of the input image (ours) or from features only (the paper).
+        skip: rebuild on top of the normalised image (ours) or from features only (the paper).
         published: the modules as the paper's authors code them (VGG encoder at H/2, DNC gates
             that see only the mean, transposed-convolution decoder with a sigmoid).
     """
@@ -71,8 +72,8 @@ class RestorerConfig:
 
 
 PROFILES = (
-    RestorerConfig("fast", 40, ((48, 64), (64, 80))),
-    RestorerConfig("strong", 96, ((128, 192), (160, 256), (160, 256))),
+    RestorerConfig("fast", 48, ((40, 64, 96),)),
+    RestorerConfig("strong", 96, ((96, 160, 224), (96, 160, 224), (96, 160, 224))),
     RestorerConfig("paper", 128, ((),), branches=3, grid=0, skip=False, published=True),
 )
 
@@ -100,18 +101,22 @@ def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
 
 # --- E: encoder ------------------------------------------------------------------------------
 
+CELL = 4  # ours sees the image as cells of 4 x 4 pixels, one a position
+CELL_CHANNELS = 3 * CELL**2
+
 
 def encoder(config: RestorerConfig) -> nn.Sequential:
-    """E: image (N, 3, H, W) in [0, 1] -> features (N, C, H/s, W/s), before their activation.
+    """E: cells of an image in [0, 1] -> features (N, C, H/s, W/s), before their activation.
 
-    Published: a VGG up to conv2_2, s = 2. Ours: space to depth and two convolutions, s = 4.
+    Published: a VGG up to conv2_2 on cells of one pixel, s = 2. Ours: a 3x3 and a 1x1 convolution
+    on cells (N, 48, H/4, W/4), s = 4.
     """
+    channels = config.channels
     if config.published:
         layers = [conv(3, 64), nn.ReLU(), conv(64, 64), nn.ReLU(), nn.MaxPool2d(2)]
-        return nn.Sequential(*layers, conv(64, 128), nn.ReLU(), conv(128, config.channels))
-    channels = config.channels
+        return nn.Sequential(*layers, conv(64, 128), nn.ReLU(), conv(128, channels))
     return nn.Sequential(
-        nn.PixelUnshuffle(4), conv(48, channels), nn.ReLU(), conv(channels, channels)
+        conv(CELL_CHANNELS, channels), nn.ReLU(), nn.Conv2d(channels, channels, 1)
     )
 
 
@@ -140,8 +145,8 @@ class DNC(nn.Module):
     from the pooled [f ; f~]. That is a_n f + b_n with a_n = w0 + w1 gamma / (sigma + eps) and
     b_n = w1 (beta - gamma mu / (sigma + eps)), so f~ is never formed.
     The pooled f~ is exactly beta, so published gates cannot see sigma; ours see [mu ; log sigma]
-    and a context (the octaves of the image), and run over (0, 2) and (-1, 1), so that every branch
-    starts as the identity.
+    and a context (the spectrum of the image), and run over (0, 2) and (-1, 1), so that every
+    branch starts as the identity.
     """
 
     eps = 1e-3
@@ -215,37 +220,63 @@ def convolve(layer: nn.Conv2d, features: Tensor) -> Tensor:
     return F.conv2d(features, layer.weight.to(features.dtype), bias, padding=layer.padding)
 
 
-OCTAVES = 3
-SPECTRUM = 3 * (OCTAVES + 2)  # numbers of an image that `octaves` returns
+def band_transform(device: torch.device) -> Tensor:
+    """Orthonormal 4x4 DCT-II of each colour of a cell, as the weight of a 1x1 convolution.
 
-
-def octaves(images: Tensor) -> Tensor:
-    """Mean and log energies of the octaves of each colour's spectrum: (N, SPECTRUM).
-
-    The finest first, the last that of all that is coarser. These statistics of the amplitude
-    spectrum tell noise, blur, haze and darkness apart; E's features hardly do, for E learns not
-    to mind.
+    (48, 48, 1, 1), rows by colour, then by vertical and horizontal frequency: a colour's first
+    row is four times the mean of the cell.
     """
-    rest = images.float()
-    bands = [rest.mean((2, 3))]
-    for _ in range(OCTAVES):
-        coarse = F.avg_pool2d(rest, 2)
-        fine = rest - F.interpolate(coarse, scale_factor=2.0)
-        bands.append(fine.square().mean((2, 3)).clamp(min=1e-8).sqrt())
-        rest = coarse
-    bands.append(mean_and_deviation(rest)[1])
-    # about 0 on average, or the first layers learn slowly
-    return torch.cat([bands[0], *((band + 1e-3).log() + 2 for band in bands[1:])], 1)
+    steps = torch.arange(CELL, device=device, dtype=torch.float32)
+    rows = (math.pi / CELL * (steps + 0.5) * steps[:, None]).cos() / math.sqrt(CELL / 2)
+    rows = torch.cat([rows[:1] / math.sqrt(2), rows[1:]])
+    plane = torch.kron(rows, rows)  # (16, 16)
+    return torch.kron(torch.eye(3, device=device), plane)[..., None, None]
+
+
+def bands_of(cells: Tensor) -> Tensor:
+    """Cells (N, 48, h, w) -> their 4x4 frequencies, the same shape, float32."""
+    with full_precision(cells):
+        return F.conv2d(cells.float(), band_transform(cells.device))
+
+
+SPECTRUM = CELL_CHANNELS + 3  # numbers of an image that `spectrum` returns
+
+
+def log_amplitude(energy: Tensor) -> Tensor:
+    """About 0 on average, or the first layers learn slowly."""
+    return (energy.clamp(min=1e-8).sqrt() + 1e-3).log() + 2
+
+
+def spectrum(bands: Tensor) -> Tensor:
+    """Colour means and log amplitudes of an image's 4x4 frequencies: (N, SPECTRUM).
+
+    These statistics of the amplitude spectrum tell noise, blur, haze and darkness apart; E's
+    features hardly do, for E learns not to mind.
+    """
+    mean, deviation = mean_and_deviation(bands)
+    means = mean[:, :: CELL**2] / CELL
+    return torch.cat([means, log_amplitude(deviation.square())], 1)
+
+
+def resized(features: Tensor, size: tuple[int, int]) -> Tensor:
+    """Averages on a small grid, smoothly: (N, C, h, w) -> (N, C, *size)."""
+    return F.interpolate(features, size, mode="bilinear", antialias=True)
+
+
+def linear(layer: nn.Conv2d, vectors: Tensor) -> Tensor:
+    """A 1x1 convolution on (N, C), in the vectors' precision."""
+    bias = torch.as_tensor(layer.bias).to(vectors.dtype)
+    return F.linear(vectors, layer.weight.flatten(1).to(vectors.dtype), bias)
 
 
 class FGM(nn.Module):
-    """Fourier guided modulation: a gate over the DNC branches, per position, from E's features.
+    """Fourier guided modulation: a gate over the branches, per position, from E's features.
 
     F = FFT2(f), A = |F|, A' = conv1x1(A), s = Re IFFT2(A' F / (A + eps)): the amplitude is
     modulated, the phase is kept; G = softmax over branches of conv3x3(s).
-    Ours takes the spectrum of features resampled to a fixed grid, and adds logits for the whole
-    image from the `octaves` of its pixels: without them the gate could not tell noise from
-    texture, and fell to one branch for all images.
+    Ours takes the spectrum of features resampled to a fixed grid, sees the local amplitudes of
+    the pixels' 4x4 frequencies beside s, and adds logits for the whole image (`prior`, from the
+    `spectrum` of its pixels): without them the gate could not tell noise from texture.
     conv1x1 starts at the identity: a random one would make half of the amplitudes negative and
     flip their phases. The gate starts uniform.
     """
@@ -258,29 +289,37 @@ class FGM(nn.Module):
         self.amplitudes = nn.Conv2d(channels, channels, 1)
         nn.init.dirac_(self.amplitudes.weight)
         nn.init.zeros_(torch.as_tensor(self.amplitudes.bias))
-        self.gate = zeroed(conv(channels, branches))
-        into, out = nn.Conv2d(SPECTRUM, 48, 1), zeroed(nn.Conv2d(48, branches, 1))
+        hidden = channels if published else 48
+        self.gate = zeroed(conv(hidden, branches))
+        self.local: Any = None if published else conv(channels + CELL_CHANNELS, hidden)
+        into, out = nn.Conv2d(SPECTRUM, hidden, 1), zeroed(nn.Conv2d(hidden, branches, 1))
         self.whole: Any = None if published else nn.ModuleList([into, out])
 
-    def forward(self, features: Tensor, spectrum: Tensor) -> Tensor:
-        """(N, C, h, w), octaves (N, SPECTRUM) -> gate (N, branches, h, w), over branches 1."""
-        with full_precision(features):
-            gate = self.logits(features.float(), spectrum).softmax(1)
-        return F.interpolate(gate, features.shape[-2:], mode="bilinear") if self.grid else gate
-
-    def logits(self, features: Tensor, spectrum: Tensor) -> Tensor:
-        logits = convolve(self.gate, self.modulated(features))
-        if self.whole is None:
-            return logits
+    def prior(self, seen: Tensor) -> Tensor:
+        """The spectrum of an image (N, SPECTRUM) -> logits for all of it (N, branches)."""
         into, out = self.whole
-        return logits + convolve(out, convolve(into, spectrum[:, :, None, None]).relu())
+        return linear(out, linear(into, seen).relu())
 
-    def modulated(self, features: Tensor) -> Tensor:
-        if not self.grid:
-            return modulate_by_fft(features, self.gain)
+    def forward(self, features: Tensor, bands: Tensor, prior: Tensor) -> Tensor:
+        """(N, C, h, w), frequencies (N, 48, h, w), logits -> gate (N, branches, h, w), sums 1."""
+        with full_precision(features):
+            logits = self.on_grid(features.float(), bands) + prior[:, :, None, None]
+            gate = logits.softmax(1)
+        return F.interpolate(gate, features.shape[-2:], mode="bilinear")
+
+    def on_grid(self, features: Tensor, bands: Tensor) -> Tensor:
         size = (self.grid, self.grid)
-        features = F.interpolate(features, size, mode="bilinear", antialias=True)
-        return modulate_by_products(features, self.gain)
+        both = resized(torch.cat([features, bands.square()], 1), size)
+        modulated = modulate_by_products(both[:, : features.shape[1]], self.gain)
+        amplitude = log_amplitude(both[:, features.shape[1] :])
+        hidden = convolve(self.local, torch.cat([modulated, amplitude], 1)).relu()
+        # what the whole image says, beside what each place does
+        return convolve(self.gate, hidden + hidden.mean((2, 3), keepdim=True))
+
+    def published(self, features: Tensor) -> Tensor:
+        """The gate from features alone, at their own resolution."""
+        with full_precision(features):
+            return convolve(self.gate, modulate_by_fft(features.float(), self.gain)).softmax(1)
 
     def gain(self, amplitude: Tensor) -> Tensor:
         """A' / (A + eps)."""
@@ -314,39 +353,48 @@ class SpatialUnit(nn.Module):
 
     def __init__(self, channels: int, widths: tuple[int, ...]):
         super().__init__()
-        self.down = nn.ModuleList(conv(a, b, stride=2) for a, b in pairwise((channels, *widths)))
-        self.body = nn.ModuleList(Residual(width) for width in widths)
+        self.enter = conv(channels, widths[0])
+        self.down = nn.ModuleList(conv(a, b, stride=2) for a, b in pairwise(widths))
+        self.body = nn.ModuleList(Residual(width) for width in widths[1:])
         self.up = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairwise(widths))
-        self.head = zeroed(nn.Conv2d(widths[0], 4 * 2 * channels, 1))
+        self.leave = conv(widths[0], widths[0])
+        self.head = zeroed(nn.Conv2d(widths[0], 2 * channels, 1))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, C, h, w), h and w divisible by 2^levels -> the same shape."""
-        levels = [features]
-        for down in self.down:
-            levels.append(down(levels[-1]).relu())  # (N, width, h/2, w/2), then h/4, ...
-        deep = self.body[-1](levels.pop())
-        for up, body in zip(reversed(self.up), reversed(self.body[:-1]), strict=True):
-            deep = body(levels.pop() + F.pixel_shuffle(up(deep), 2))
-        scale, shift = F.pixel_shuffle(self.head(deep), 2).chunk(2, dim=1)
+        """(N, C, h, w), h and w divisible by 2^(levels - 1) -> the same shape."""
+        levels = [self.enter(features).relu()]
+        for down, body in zip(self.down, self.body, strict=True):
+            levels.append(body(down(levels[-1]).relu()))  # (N, width, h/2, w/2), then h/4, ...
+        deep = levels.pop()
+        for up in reversed(self.up):
+            deep = levels.pop() + F.pixel_shuffle(up(deep), 2)
+        scale, shift = self.head(self.leave(deep).relu()).chunk(2, dim=1)
         return features * (1 + scale) + shift
 
 
 class Block(nn.Module):
-    """Spatial unit, then DNC: f sum_n G_n a_n + sum_n G_n b_n, all branches in one pass."""
+    """Spatial unit, then DNC: f sum_n G_n a_n + sum_n G_n b_n, all branches in one pass.
+
+    Ours: the last branch is the identity, past unit and DNC, so that clean images stay.
+    """
 
     def __init__(self, config: RestorerConfig, widths: tuple[int, ...]):
         super().__init__()
-        sizes = config.channels, config.branches, config.channels // 4
-        self.unit = SpatialUnit(config.channels, widths) if widths else nn.Identity()
-        self.dnc = DNC(*sizes, 0 if config.published else SPECTRUM, config.published)
+        channels, published = config.channels, config.published
+        branches = config.branches if published else config.branches - 1
+        self.unit = SpatialUnit(channels, widths) if widths else nn.Identity()
+        context = 0 if published else SPECTRUM
+        self.dnc = DNC(channels, branches, channels // 4, context, published)
 
-    def forward(self, features: Tensor, gate: Tensor, spectrum: Tensor) -> Tensor:
-        """Features (N, C, h, w), gate (N, branches, h, w), octaves (N, SPECTRUM) -> features."""
-        features = self.unit(features)
+    def forward(self, features: Tensor, gate: Tensor, seen: Tensor) -> Tensor:
+        """Features (N, C, h, w), gate (N, branches, h, w), spectrum (N, SPECTRUM) -> features."""
+        degraded, clean = gate.split([len(self.dnc.beta), gate.shape[1] - len(self.dnc.beta)], 1)
+        known = self.unit(features)
         with full_precision(features):
-            values = torch.cat(self.dnc(*mean_and_deviation(features), spectrum), 2)
-            scale, offset = mix(gate, values).to(features.dtype).chunk(2, dim=1)
-        return features * scale + offset
+            values = torch.cat(self.dnc(*mean_and_deviation(known), seen), 2)
+            scale, offset = mix(degraded, values).to(features.dtype).chunk(2, dim=1)
+        enhanced = known * scale + offset
+        return enhanced if clean.shape[1] == 0 else enhanced + clean.to(features.dtype) * features
 
 
 class ISE(nn.Module):
@@ -360,58 +408,65 @@ class ISE(nn.Module):
         self.fgm = FGM(config.channels, config.branches, config.grid, config.published)
         self.blocks = nn.ModuleList(Block(config, widths) for widths in config.units)
 
-    def forward(self, features: Tensor, gate: Tensor, spectrum: Tensor) -> Tensor:
-        """Features (N, C, h, w), gate (N, branches, h, w), octaves (N, SPECTRUM) -> features."""
+    def forward(self, features: Tensor, gate: Tensor, seen: Tensor) -> Tensor:
+        """Features (N, C, h, w), gate (N, branches, h, w), spectrum (N, SPECTRUM) -> features."""
         for block in self.blocks:
-            features = block(features, gate, spectrum)
+            features = block(features, gate, seen)
         return features
 
 
-def pyramid(images: Tensor) -> Tensor:
-    """The image as smooth octaves that sum to it, the finest first: (N, 3 (OCTAVES + 1), H, W)."""
-    size = images.shape[-2:]
-    smooth = [images]
-    for octave in range(1, OCTAVES + 1):
-        coarse = F.avg_pool2d(images, 2**octave)
-        smooth.append(F.interpolate(coarse, size, mode="bilinear"))
-    return torch.cat([*(a - b for a, b in pairwise(smooth)), smooth[-1]], 1)
-
-
 class PixelDNC(nn.Module):
-    """DNC at depth zero, ours: the octaves of the input skip are normalised and compensated.
+    """DNC at depth zero, ours: the pixels are normalised and compensated before E sees them.
 
-    Haze, darkness and low contrast are affine maps of the pixels; noise and blur are too much and
-    too little of the fine octaves. It is the amplitude that is modulated, by octave; the phase is
-    kept. The enhanced features only choose the map, and the gate where which holds.
+    Haze, darkness and low contrast are affine maps of the pixels, of the whole image or of a
+    region: both windows have their statistics, and their maps add up. E and all that follows then
+    work on an image of usual brightness and contrast.
     """
+
+    regions = 8  # along each side
 
     def __init__(self, config: RestorerConfig):
         super().__init__()
-        channels = 3 * (OCTAVES + 1)
-        self.dnc = DNC(channels, config.branches, 24, context=2 * config.channels + SPECTRUM)
-        # fine octaves of photographs are that faint
-        nn.init.constant_(self.dnc.gamma[:, :-3], 0.05)
+        # three colours in each of two windows
+        self.dnc = DNC(6, config.branches - 1, 24, context=SPECTRUM)
 
-    def forward(self, images: Tensor, features: Tensor, gate: Tensor, spectrum: Tensor) -> Tensor:
-        """Images (N, 3, H, W), enhanced features (N, C, h, w), gate, octaves -> images."""
-        with full_precision(features):
-            mean, deviation = mean_and_deviation(features)
-            context = mean, (deviation + DNC.eps).log(), spectrum
-            bands = pyramid(images.float())  # (N, 12, H, W)
-            scales, offsets = self.dnc(*mean_and_deviation(bands), *context)
-            # the offsets of the octaves add up: three are enough
-            offsets = offsets.unflatten(2, (-1, 3)).sum(2)
-            maps = mix(gate, torch.cat([scales, offsets], 2))  # (N, 15, h, w)
-            maps = F.interpolate(maps, images.shape[-2:], mode="bilinear")
-            restored = (bands * maps[:, :-3]).unflatten(1, (-1, 3)).sum(1) + maps[:, -3:]
-        return restored.to(images.dtype)
+    def forward(self, cells: Tensor, seen: Tensor, shares: Tensor) -> Tensor:
+        """Cells (N, 48, h, w), spectrum (N, SPECTRUM), branch shares (N, branches) -> cells."""
+        with full_precision(cells):
+            maps = self.maps(cells.float(), seen, shares)  # (N, 6, regions, regions)
+            maps = F.interpolate(maps, cells.shape[-2:], mode="bilinear")
+            scale, offset = (m.repeat_interleave(CELL**2, 1) for m in maps.chunk(2, dim=1))
+            return (cells + (cells * scale + offset)).to(cells.dtype)
+
+    def maps(self, cells: Tensor, seen: Tensor, shares: Tensor) -> Tensor:
+        """What to add: scales and offsets of each colour in each region."""
+        statistics = self.statistics(cells)  # mean, deviation: (N, 6, regions, regions)
+        mean, deviation = (s.flatten(2).mT.flatten(0, 1) for s in statistics)
+        context = seen.repeat_interleave(self.regions**2, 0)
+        scale, offset = self.dnc(mean, deviation, context)  # (N * regions^2, branches - 1, 6)
+        both = torch.cat([scale - 1, offset], 2).unflatten(2, (2, 2, 3)).sum(3)
+        mixed = torch.einsum(
+            "npbk,nb->nkp", both.flatten(2).unflatten(0, (-1, self.regions**2)), shares[:, :-1].float()
+        )
+        return mixed.unflatten(2, (self.regions, self.regions))
+
+    def statistics(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of the colours, in the whole image and around each region."""
+        colours = cells.unflatten(1, (3, -1))
+        moments = torch.cat([colours.mean(2), colours.square().mean(2)], 1)
+        around = resized(moments, (self.regions, self.regions))
+        around = F.avg_pool2d(around, 3, stride=1, padding=1, count_include_pad=False)
+        whole = moments.mean((2, 3), keepdim=True).expand_as(around)
+        mean, square = torch.stack([whole, around], 1).unflatten(2, (2, 3)).unbind(2)
+        deviation = (square - mean.square()).clamp(min=1e-8).sqrt()
+        return mean.flatten(1, 2), deviation.flatten(1, 2)
 
 
 # --- SAD: semantic aware decoder -------------------------------------------------------------
 
 
 def decoder(config: RestorerConfig) -> nn.Sequential:
-    """SAD: features (N, C, H/s, W/s) -> image (N, 3, H, W).
+    """SAD: features (N, C, H/s, W/s) -> cells of an image.
 
     Published: transposed convolution, convolution, sigmoid. Ours is linear, so that
     SAD(f^) - SAD(f) = SAD(f^ - f): what the enhancement changed, decoded in one pass.
@@ -419,7 +474,7 @@ def decoder(config: RestorerConfig) -> nn.Sequential:
     if config.published:
         lift = nn.ConvTranspose2d(config.channels, 64, 4, stride=2, padding=1)
         return nn.Sequential(lift, nn.ReLU(), conv(64, 3), nn.Sigmoid())
-    return nn.Sequential(conv(config.channels, 48, bias=False), nn.PixelShuffle(4))
+    return nn.Sequential(conv(config.channels, CELL_CHANNELS, bias=False))
 
 
 # --- the restorer ----------------------------------------------------------------------------
@@ -462,6 +517,20 @@ def cropped(images: Tensor, height: int, width: int) -> Tensor:
     return images.index_select(2, rows).index_select(3, columns)
 
 
+class Rebuilt(NamedTuple):
+    """Images (N, 3, H, W), not clamped; FGM's gate (N, branches, h, w); what shares of the
+    branches the whole image asks for (N, branches)."""
+
+    images: Tensor
+    gate: Tensor
+    shares: Tensor
+
+
+def used(gate: Tensor, branch: Tensor | None) -> Tensor:
+    """The gate, or the shares (N, branches) that stand in for it."""
+    return gate if branch is None else branch[:, :, None, None].expand_as(gate)
+
+
 class Restorer(nn.Module):
     """Restores what recognition needs in images of unknown degradation.
 
@@ -476,7 +545,7 @@ class Restorer(nn.Module):
         self.config = config_of(config) if isinstance(config, str) else config
         self.encoder = encoder(self.config)
         self.ise = ISE(self.config)
-        self.pixel_dnc = PixelDNC(self.config) if self.config.skip else None
+        self.pixel_dnc = None if self.config.published else PixelDNC(self.config)
         self.decoder = decoder(self.config)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -497,35 +566,48 @@ class Restorer(nn.Module):
         # len() would freeze the batch size in torch.export
         if images.shape[0] == 0:
             return images
-        # convolutions are faster with the channels last, whatever the user's layout
-        padded = self.padded(images.to(self.dtype)).contiguous(memory_format=torch.channels_last)
-        restored = self.rebuild(padded).clamp(0, 1)
+        padded = self.padded(images.to(self.dtype))
+        restored = self.rebuild(padded).images.clamp(0, 1)
         # into the user's own layout: a model may `.view` what it is given
         return torch.empty_like(images).copy_(cropped(restored, *images.shape[-2:]))
 
-    def rebuild(self, images: Tensor) -> Tensor:
-        """Images of a size divisible by `stride` -> restored, not clamped."""
-        return self.rebuild_and_gate(images)[0]
+    def rebuild(self, images: Tensor, branch: Tensor | None = None) -> Rebuilt:
+        """Images of a size divisible by `stride` -> restored, not clamped: what training sees.
 
-    def rebuild_and_gate(
-        self, images: Tensor, branch: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """The same with FGM's gate, (N, branches, H/s, W/s): what training sees.
-
-        `branch` (N, branches), rows summing to 1, mixes the branches in the gate's place.
+        `branch` (N, branches), rows summing to 1, mixes the branches in the gates' place.
         """
-        # as published, nothing but the features is seen
-        spectrum = (
-            images.new_empty(images.shape[0], 0) if self.config.published else octaves(images)
-        )
-        features = self.encoder(images)  # (N, C, H/s, W/s)
-        gate = self.ise.fgm(features, spectrum)
-        used = gate if branch is None else branch[:, :, None, None].expand_as(gate)
-        enhanced = self.ise(features, used, spectrum)
+        cells = F.pixel_unshuffle(images, self.cell)
+        cells = cells.contiguous(memory_format=torch.channels_last)
         if self.pixel_dnc is None:
-            return self.decoder(enhanced), gate  # (N, 3, H, W)
-        skipped = self.pixel_dnc(images, enhanced, used, spectrum)
-        return skipped + self.decoder(enhanced - features), gate
+            return self.rebuild_as_published(cells, branch)
+        bands = bands_of(cells)
+        seen = spectrum(bands)
+        prior = self.ise.fgm.prior(seen)
+        cells = self.pixel_dnc(cells, seen, prior.softmax(1) if branch is None else branch)
+        features = self.encoder(cells)  # (N, C, H/4, W/4)
+        gate = self.ise.fgm(features, bands, prior)
+        enhanced = self.ise(features, used(gate, branch), seen)
+        if self.config.skip:
+            cells = cells + self.decoder(enhanced - features)
+        else:
+            cells = self.decoder(enhanced)
+        return Rebuilt(F.pixel_shuffle(cells, self.cell), gate, prior.softmax(1))
+
+    def rebuild_as_published(self, images: Tensor, branch: Tensor | None) -> Rebuilt:
+        """From nothing but the features."""
+        features = self.encoder(images)  # (N, C, H/2, W/2)
+        gate = self.ise.fgm.published(features)
+        enhanced = self.ise(features, used(gate, branch), images.new_empty(len(images), 0))
+        return Rebuilt(self.decoder(enhanced), gate, gate.mean((2, 3)))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """E alone: images (N, 3, H, W), H and W divisible by 4 -> (N, C, H/s, W/s)."""
+        features: Tensor = self.encoder(F.pixel_unshuffle(images, self.cell))
+        return features
+
+    def decode(self, features: Tensor) -> Tensor:
+        """SAD alone: features (N, C, H/s, W/s) -> images (N, 3, H, W), not clamped."""
+        return F.pixel_shuffle(self.decoder(features), self.cell)
 
     def padded(self, images: Tensor) -> Tensor:
         """Edge pixels repeated to the right and below up to the next multiple of `stride`."""
@@ -536,8 +618,13 @@ class Restorer(nn.Module):
     @property
     def stride(self) -> int:
         """Heights and widths are worked on as multiples of this many pixels."""
-        levels = max(len(widths) for widths in self.config.units)
-        return 2 * 2**levels if self.config.published else max(4 * 2**levels, 2**OCTAVES)
+        levels = max(1, *(len(widths) for widths in self.config.units))
+        return 2 if self.config.published else CELL * 2 ** (levels - 1)
+
+    @property
+    def cell(self) -> int:
+        """Pixels along a side of what E takes as one position."""
+        return 1 if self.config.published else CELL
 
     @property
     def dtype(self) -> torch.dtype:

@@ -22,16 +22,19 @@ from tqdm import tqdm
 
 from . import losses
 from .data import Pairs, draw_pairs
+from .degradations import CLEAN_FAMILY
 from .restorer import Restorer, RestorerConfig
 from .teachers import Teacher
 from .weights import atomic_torch_save
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.csv"
-CROP = 128
+CROP = 112
 SAVE_EVERY = 120.0  # seconds between checkpoints
 WARM_UP = 100  # steps
 EMA_DECAY = 0.999
+# elsewhere bfloat16 is emulated, and slower than float32
+HAS_BFLOAT16 = torch.cpu._is_avx512_bf16_supported()
 
 
 class Learner(nn.Module):
@@ -59,10 +62,8 @@ Loss = Callable[[Learner, Pairs, Sequence[Teacher], Generator], dict[str, Tensor
 
 
 def choose(teachers: Sequence[Teacher], generator: Generator) -> int:
-    """Two steps in three the first teacher, which should be the cheapest; else one of the rest."""
-    if len(teachers) == 1 or torch.rand((), generator=generator) < 2 / 3:
-        return 0
-    return 1 + int(torch.randint(len(teachers) - 1, (), generator=generator))
+    """One teacher a step, each as often: what all of them need, not one network's taste."""
+    return int(torch.randint(len(teachers), (), generator=generator))
 
 
 def encoder_loss(
@@ -74,11 +75,12 @@ def encoder_loss(
         target = learner.target(teachers[index], pairs.clean)
     found = {}
     for name, images in (("clean", pairs.clean), ("degraded", pairs.degraded)):
-        features = learner.restorer.encoder(images)
+        features = learner.restorer.encode(images)
         seen = F.interpolate(learner.heads[index](features.relu()), target.shape[-2:])
         found[name] = losses.feature_distance(seen, target)
         rebuilt = F.pixel_shuffle(learner.pixels(features), learner.patch)
-        found[f"{name}_pixels"] = losses.pixel_loss(rebuilt, images)
+        # the heavier term: what E loses, nothing behind it can bring back
+        found[f"{name}_pixels"] = 5 * losses.pixel_loss(rebuilt, images)
     return found
 
 
@@ -87,8 +89,8 @@ def decoder_loss(
 ) -> dict[str, Tensor]:
     """Stage 1: SAD rebuilds from E's features, clean ones above all."""
     restorer = learner.restorer
-    clean = restorer.decoder(restorer.encoder(pairs.clean))
-    degraded = restorer.decoder(restorer.encoder(pairs.degraded))
+    clean = restorer.decode(restorer.encode(pairs.clean))
+    degraded = restorer.decode(restorer.encode(pairs.degraded))
     return {
         "clean": losses.pixel_loss(clean, pairs.clean),
         "degraded": 0.1 * losses.pixel_loss(degraded, pairs.degraded),
@@ -102,10 +104,10 @@ def image_losses(restorer: Restorer, restored: Tensor, clean: Tensor) -> dict[st
     With the input skip, what ISE does to features is only a part of what happens to the image.
     """
     with torch.no_grad():
-        wanted = restorer.encoder(clean)
+        wanted = restorer.encode(clean)
     return {
         "pixels": losses.pixel_loss(restored, clean),
-        "semantic": 0.5 * losses.semantic_loss(restorer.encoder(restored), wanted),
+        "semantic": 0.5 * losses.semantic_loss(restorer.encode(restored), wanted),
     }
 
 
@@ -119,17 +121,21 @@ def branch_loss(
     branches = learner.restorer.config.branches
     # with fewer branches than families the last ones share
     branch = F.one_hot(pairs.family.clamp(max=branches - 1), branches).float()
-    restored, gate = learner.restorer.rebuild_and_gate(pairs.degraded, branch)
+    restored, gate, shares = learner.restorer.rebuild(pairs.degraded, branch)
     found = image_losses(learner.restorer, restored, pairs.clean)
-    return {**found, "gate": 0.1 * losses.gate_loss(gate, branch)}
+    known = losses.gate_loss(gate, branch) + losses.gate_loss(shares[..., None, None], branch)
+    return {**found, "gate": 0.05 * known}
 
 
 def whole_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
     """Stage 3: FGM gates the branches; frozen recognisers must see what they see in the clean."""
-    restored = learner.restorer.rebuild(pairs.degraded)
+    restored, gate, _ = learner.restorer.rebuild(pairs.degraded)
     found = image_losses(learner.restorer, restored, pairs.clean)
+    if learner.restorer.config.branches > CLEAN_FAMILY:
+        is_clean = pairs.family == CLEAN_FAMILY
+        found["clean"] = 0.05 * losses.clean_loss(gate[:, CLEAN_FAMILY], is_clean)
     teacher = teachers[choose(teachers, generator)]
     with torch.no_grad():
         wanted = teacher(pairs.clean)
@@ -157,10 +163,10 @@ class Stage:
 
 
 STAGES = (
-    Stage("encoder", ("restorer.encoder", "heads", "pixels"), encoder_loss, 0.08, 1),
+    Stage("encoder", ("restorer.encoder", "heads", "pixels"), encoder_loss, 0.06, 1),
     Stage("decoder", ("restorer.decoder",), decoder_loss, 0.04, 1),
-    Stage("branches", ("restorer.ise", "restorer.pixel_dnc"), branch_loss, 0.22, 1),
-    Stage("ise", ("restorer.ise", "restorer.pixel_dnc"), whole_loss, 0.66, 3),
+    Stage("branches", ("restorer.ise", "restorer.pixel_dnc"), branch_loss, 0.34, 1),
+    Stage("ise", ("restorer.ise", "restorer.pixel_dnc"), whole_loss, 0.56, 3),
 )
 
 
@@ -225,7 +231,7 @@ class Run:
         for group in self.optimiser.param_groups:
             group["lr"] = self.current_rate()
         pairs = draw_pairs(self.images, self.batch, CROP, stage.most, self.generator)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=HAS_BFLOAT16):
             terms = stage.loss(self.learner, pairs, self.teachers, self.generator)
         torch.stack(list(terms.values())).sum().backward()
         learning = self.optimiser.param_groups[0]["params"]
