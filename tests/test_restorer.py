@@ -1,12 +1,14 @@
 """The restorer: its contract over sizes and precisions; fused forms against literal ones."""
 
 import copy
+import math
 from typing import Any
 
 import pytest
+import scipy.fft
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vrdir_plug.restorer import (
@@ -14,17 +16,18 @@ from vrdir_plug.restorer import (
     FGM,
     PROFILES,
     SPECTRUM,
+    PixelDNC,
     Restorer,
     RestorerConfig,
+    bands_of,
     modulate_by_fft,
     modulate_by_products,
-    octaves,
-    pyramid,
+    spectrum,
 )
 
 RESNET50_MACS = 4.09e9  # at 224 px, torchvision's table
 CONFIGS = (
-    RestorerConfig("tiny", 8, ((8, 12), (8,))),
+    RestorerConfig("tiny", 8, ((8, 12, 8), (8,))),
     RestorerConfig("tiny_no_units", 8, ((),)),
     RestorerConfig("tiny_no_skip", 8, ((8,),), skip=False),
     RestorerConfig("tiny_published", 8, ((),), branches=3, grid=0, skip=False, published=True),
@@ -89,7 +92,8 @@ def test_memory_layout_comes_back_as_it_went_in(restorer: Restorer) -> None:
 
 
 def test_every_parameter_learns_from_an_image(restorer: Restorer) -> None:
-    restorer.rebuild(torch.rand(2, 3, 32, 32)).square().sum().backward()
+    rebuilt = restorer.rebuild(torch.rand(2, 3, 32, 32))
+    torch.stack([part.square().sum() for part in rebuilt]).sum().backward()
     for name, parameter in restorer.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
@@ -101,8 +105,8 @@ def test_identity_at_initialisation(profile: str) -> None:
 
 
 def test_the_published_enhancement_starts_near_the_identity() -> None:
-    ise, features, seen = Restorer("paper").ise, torch.randn(1, 128, 12, 12), torch.empty(1, 0)
-    enhanced = ise(features, ise.fgm(features, seen), seen)
+    ise, features = Restorer("paper").ise, torch.randn(1, 128, 12, 12)
+    enhanced = ise(features, ise.fgm.published(features), torch.empty(1, 0))
     torch.testing.assert_close(enhanced, features, atol=0.05, rtol=0)
 
 
@@ -139,62 +143,117 @@ def literal_dnc(dnc: DNC, n: int, features: Tensor, seen: Tensor) -> Tensor:
     return keep[..., None, None] * features + bring[..., None, None] * normalised
 
 
-def literal_fgm(fgm: FGM, features: Tensor, seen: Tensor) -> Tensor:
+def literal_modulation(fgm: FGM, features: Tensor) -> Tensor:
     """Angles and all, with the whole complex transform."""
-    size = features.shape[-2:]
-    if fgm.grid:
-        features = F.interpolate(features, (fgm.grid,) * 2, mode="bilinear", antialias=True)
     spectrum = torch.fft.fft2(features, norm="ortho")
     amplitude = spectrum.abs()
     modulated = fgm.amplitudes(amplitude) * amplitude / (amplitude + fgm.eps)
-    gate = torch.fft.ifft2(torch.polar(modulated, spectrum.angle()), norm="ortho").real
-    logits = fgm.gate(gate)
-    if fgm.whole is not None:
-        into, out = fgm.whole
-        logits = logits + out(into(seen[..., None, None]).relu())
-    gate = logits.softmax(1)
-    return F.interpolate(gate, size, mode="bilinear") if fgm.grid else gate
+    return torch.fft.ifft2(torch.polar(modulated, spectrum.angle()), norm="ortho").real
+
+
+def literal_gate(fgm: FGM, features: Tensor, bands: Tensor) -> Tensor:
+    """Ours, every addend by itself."""
+    grid = (fgm.grid, fgm.grid)
+    small, energy = (
+        F.interpolate(x, grid, mode="bilinear", antialias=True) for x in (features, bands.square())
+    )
+    seen = torch.cat([literal_modulation(fgm, small), (energy.sqrt() + 1e-3).log() + 2], 1)
+    hidden = fgm.local(seen).relu()
+    logits = fgm.gate(hidden + hidden.mean((2, 3), keepdim=True))
+    into, out = fgm.whole
+    logits = logits + out(into(spectrum(bands)[..., None, None]).relu())
+    return F.interpolate(logits.softmax(1), features.shape[-2:], mode="bilinear")
+
+
+def test_the_published_gate_equals_its_formula() -> None:
+    fgm, features = FGM(8, 3, 0, published=True), torch.randn(2, 8, 9, 12)
+    for parameter in fgm.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    expected = fgm.gate(literal_modulation(fgm, features)).softmax(1)
+    torch.testing.assert_close(fgm.published(features), expected, atol=1e-5, rtol=0)
+
+
+def test_our_gate_equals_its_parts() -> None:
+    fgm, features, images = FGM(8, 5, 16), torch.randn(2, 8, 12, 20), torch.rand(2, 3, 48, 80)
+    for parameter in fgm.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    bands = bands_of(F.pixel_unshuffle(images, 4))
+    gate = fgm(features, bands, fgm.prior(spectrum(bands)))
+    torch.testing.assert_close(gate, literal_gate(fgm, features, bands), atol=1e-5, rtol=0)
 
 
 def test_ise_in_one_pass_equals_the_sum_over_branches(restorer: Restorer) -> None:
-    features, images = torch.randn(2, 8, 12, 12), torch.rand(2, 3, 48, 48)
-    seen = torch.empty(2, 0) if restorer.config.published else octaves(images)
-    gate = literal_fgm(restorer.ise.fgm, features, seen)
-    torch.testing.assert_close(restorer.ise.fgm(features, seen), gate, atol=1e-5, rtol=0)
+    features, count = torch.randn(2, 8, 12, 12), restorer.config.branches
+    published = restorer.config.published
+    seen = torch.empty(2, 0) if published else torch.randn(2, SPECTRUM)
+    gate = torch.randn(2, count, 12, 12).softmax(1)
     expected: Any = features
     block: Any
     for block in restorer.ise.blocks:
         enhanced = block.unit(expected)
-        branches = [literal_dnc(block.dnc, n, enhanced, seen) for n in range(gate.shape[1])]
+        branches = [literal_dnc(block.dnc, n, enhanced, seen) for n in range(len(block.dnc.beta))]
+        branches += [] if published else [expected]  # clean images pass unit and DNC by
+        assert len(branches) == count
         expected = sum(gate[:, n, None] * branch for n, branch in enumerate(branches))
     torch.testing.assert_close(restorer.ise(features, gate, seen), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_given_branch_replaces_the_gate_but_not_what_the_gate_says(restorer: Restorer) -> None:
     images, count = torch.rand(2, 3, 32, 32), restorer.config.branches
-    restored, gate = restorer.rebuild_and_gate(images)
+    restored, _, shares = restorer.rebuild(images)
+    torch.testing.assert_close(shares.sum(1), torch.ones(2))
     for branch in torch.eye(count):
-        other, same = restorer.rebuild_and_gate(images, branch.expand(2, -1))
-        assert torch.equal(gate, same)
+        other, _, same = restorer.rebuild(images, branch.expand(2, -1))
+        assert torch.equal(shares, same)
         assert not torch.allclose(other, restored, atol=1e-4)
 
 
-def test_octaves_share_out_the_energy_of_the_image() -> None:
+@pytest.mark.parametrize("restorer", CONFIGS[:2], indirect=True, ids=lambda c: c.profile)
+def test_the_clean_branch_gives_the_pixels_back(restorer: Restorer) -> None:
     images = torch.rand(2, 3, 32, 48)
-    seen = octaves(images)
-    assert seen.shape == (2, SPECTRUM)
-    mean, *bands = seen.split(3, dim=1)
-    torch.testing.assert_close(mean, images.mean((2, 3)))
-    energy = torch.stack([((band - 2).exp() - 1e-3).square() for band in bands]).sum(0)
-    torch.testing.assert_close(energy, images.var((2, 3), correction=0), atol=1e-5, rtol=1e-3)
+    clean = F.one_hot(torch.tensor([restorer.config.branches - 1] * 2), restorer.config.branches)
+    torch.testing.assert_close(restorer.rebuild(images, clean.float()).images, images)
 
 
-def test_a_pyramid_sums_to_its_image_and_puts_detail_first() -> None:
-    images = torch.rand(2, 3, 32, 48)
-    bands = pyramid(images).unflatten(1, (-1, 3))
-    torch.testing.assert_close(bands.sum(1), images)
-    energies = bands.var((2, 3, 4), correction=0)  # of white noise: less in each coarser octave
-    assert (energies[:, :-1] > energies[:, 1:]).all()
+def test_bands_are_the_orthonormal_dct_of_each_cell() -> None:
+    images = torch.rand(2, 3, 16, 24)
+    bands = bands_of(F.pixel_unshuffle(images, 4)).unflatten(1, (3, 4, 4))
+    cells = images.unflatten(3, (-1, 4)).unflatten(2, (-1, 4)).permute(0, 1, 3, 5, 2, 4)
+    expected = torch.from_numpy(scipy.fft.dctn(cells.numpy(), axes=(2, 3), norm="ortho"))
+    torch.testing.assert_close(bands, expected, atol=1e-5, rtol=0)
+
+
+def test_the_spectrum_knows_brightness_contrast_and_noise() -> None:
+    images = F.interpolate(torch.rand(1, 3, 8, 8), (64, 64), mode="bilinear")
+    pale, noisy = 0.5 + images / 4, images + 0.2 * torch.randn(1, 3, 64, 64)
+    plain, faded, rough = (
+        spectrum(bands_of(F.pixel_unshuffle(x, 4))) for x in (images, pale, noisy)
+    )
+    assert plain.shape == (1, SPECTRUM)
+    torch.testing.assert_close(plain[:, :3], images.mean((2, 3)))
+    coarse, finest = (plain[:, 3::16], faded[:, 3::16]), (plain[:, 18::16], rough[:, 18::16])
+    torch.testing.assert_close(
+        coarse[0] - coarse[1], torch.full((1, 3), math.log(4)), atol=0.01, rtol=0
+    )
+    assert (finest[1] - finest[0]).min() > 2
+
+
+def test_pixel_dnc_in_one_pass_equals_the_sum_over_windows_and_branches() -> None:
+    """Where all regions look alike, both windows have the statistics of the image."""
+    torch.manual_seed(0)
+    pixels = PixelDNC(CONFIGS[0])
+    for parameter in pixels.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    cells, seen = torch.rand(1, 48, 1, 1).expand(1, 48, 16, 16), torch.randn(1, SPECTRUM)
+    shares = torch.tensor([[0.1, 0.2, 0.3, 0.1, 0.3]])
+    image = F.pixel_shuffle(cells, 4)
+    expected = image
+    for n, share in enumerate(shares[0, :-1]):
+        twice = literal_dnc(pixels.dnc, n, image.repeat(1, 2, 1, 1), seen)
+        for window in twice.split(3, dim=1):
+            expected = expected + share * (window - image)
+    restored = F.pixel_shuffle(pixels(cells, seen, shares), 4)
+    torch.testing.assert_close(restored, expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("size", (1, 2, 7, 16, 32))
@@ -216,7 +275,8 @@ def test_a_gain_of_one_gives_the_features_back(size: Any) -> None:
 
 
 def test_gates_are_shares() -> None:
-    gate = FGM(8, 5, 16)(torch.randn(2, 8, 9, 30), torch.randn(2, SPECTRUM))
+    fgm, bands = FGM(8, 5, 16), torch.randn(2, 48, 9, 30)
+    gate = fgm(torch.randn(2, 8, 9, 30), bands, torch.randn(2, 5))
     assert gate.shape == (2, 5, 9, 30) and gate.min() >= 0
     torch.testing.assert_close(gate.sum(1), torch.ones(2, 9, 30))
 

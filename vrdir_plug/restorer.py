@@ -73,7 +73,7 @@ class RestorerConfig:
 
 PROFILES = (
     RestorerConfig("fast", 48, ((40, 64, 96),)),
-    RestorerConfig("strong", 96, ((96, 160, 224), (96, 160, 224), (96, 160, 224))),
+    RestorerConfig("strong", 96, ((96, 160, 192), (96, 128, 192), (96, 128, 192))),
     RestorerConfig("paper", 128, ((),), branches=3, grid=0, skip=False, published=True),
 )
 
@@ -115,9 +115,7 @@ def encoder(config: RestorerConfig) -> nn.Sequential:
     if config.published:
         layers = [conv(3, 64), nn.ReLU(), conv(64, 64), nn.ReLU(), nn.MaxPool2d(2)]
         return nn.Sequential(*layers, conv(64, 128), nn.ReLU(), conv(128, channels))
-    return nn.Sequential(
-        conv(CELL_CHANNELS, channels), nn.ReLU(), nn.Conv2d(channels, channels, 1)
-    )
+    return nn.Sequential(conv(CELL_CHANNELS, channels), nn.ReLU(), nn.Conv2d(channels, channels, 1))
 
 
 # --- ISE: intrinsic semantics enhancement ----------------------------------------------------
@@ -446,7 +444,9 @@ class PixelDNC(nn.Module):
         scale, offset = self.dnc(mean, deviation, context)  # (N * regions^2, branches - 1, 6)
         both = torch.cat([scale - 1, offset], 2).unflatten(2, (2, 2, 3)).sum(3)
         mixed = torch.einsum(
-            "npbk,nb->nkp", both.flatten(2).unflatten(0, (-1, self.regions**2)), shares[:, :-1].float()
+            "npbk,nb->nkp",
+            both.flatten(2).unflatten(0, (-1, self.regions**2)),
+            shares[:, :-1].float(),
         )
         return mixed.unflatten(2, (self.regions, self.regions))
 
