@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -213,6 +214,27 @@ def test_the_clean_branch_gives_the_pixels_back(restorer: Restorer) -> None:
     images = torch.rand(2, 3, 32, 48)
     clean = F.one_hot(torch.tensor([restorer.config.branches - 1] * 2), restorer.config.branches)
     torch.testing.assert_close(restorer.rebuild(images, clean.float()).images, images)
+
+
+@pytest.mark.parametrize("restorer", CONFIGS[:1], indirect=True, ids=lambda c: c.profile)
+def test_images_below_the_bypass_come_back_bit_identical(restorer: Restorer) -> None:
+    images = torch.cat([torch.rand(2, 3, 30, 45), 0.1 * torch.rand(2, 3, 30, 45)])
+    scores, restored = restorer.degradation(images), restorer(images)
+    assert scores.shape == (4,) and scores.min() > 0 and scores.max() < 1
+    restorer.config = replace(restorer.config, bypass=float(scores.median()) + 1e-6)
+    below = scores < restorer.config.bypass
+    assert 0 < below.sum() < 4
+    passed = restorer(images)
+    assert torch.equal(passed[below], images[below])
+    assert torch.equal(passed[~below], restored[~below])
+
+
+def test_the_published_network_has_no_degradation_score() -> None:
+    with pytest.raises(ValueError, match="no branch for clean"):
+        Restorer(CONFIGS[3]).degradation(torch.rand(1, 3, 8, 8))
+    for bypass, message in ((0.1, "no clean branch"), (1.5, "from 0 to 1")):
+        with pytest.raises(ValueError, match=message):
+            replace(CONFIGS[3], bypass=bypass)
 
 
 def test_bands_are_the_orthonormal_dct_of_each_cell() -> None:

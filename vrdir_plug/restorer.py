@@ -36,6 +36,8 @@ class RestorerConfig:
         skip: rebuild on top of the normalised image (ours) or from features only (the paper).
         published: the modules as the paper's authors code them (VGG encoder at H/2, DNC gates
             that see only the mean, transposed-convolution decoder with a sigmoid).
+        bypass: images with a degradation score below this come back bit-identical; 0: none do.
+            It is calibrated after training.
     """
 
     profile: str
@@ -45,6 +47,7 @@ class RestorerConfig:
     grid: int = 16
     skip: bool = True
     published: bool = False
+    bypass: float = 0.0
 
     def __post_init__(self) -> None:
         sizes = [self.channels, self.branches, *(w for widths in self.units for w in widths)]
@@ -56,6 +59,10 @@ class RestorerConfig:
             raise ValueError(f"expected 4 channels or more, 1 to 8 units of up to 4 widths: {self}")
         if self.grid not in range(257):
             raise ValueError(f"grid must be a whole number from 0 to 256, came {self.grid}")
+        if not 0 <= self.bypass <= 1:
+            raise ValueError(f"bypass must be a score from 0 to 1, came {self.bypass}")
+        if self.published and self.bypass:
+            raise ValueError("the published gate has no clean branch to tell a bypass: set 0")
         if self.published and self.skip:
             raise ValueError("the published decoder has no input skip: set skip=False")
 
@@ -525,6 +532,10 @@ class Rebuilt(NamedTuple):
     gate: Tensor
     shares: Tensor
 
+    def degradation(self) -> Tensor:
+        """The share of the gate that the last branch, that of clean images, does not have (N,)."""
+        return 1 - self.gate[:, -1].float().mean((1, 2))
+
 
 def used(gate: Tensor, branch: Tensor | None) -> Tensor:
     """The gate, or the shares (N, branches) that stand in for it."""
@@ -551,6 +562,8 @@ class Restorer(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Restore a batch; the same in train() and in eval().
 
+        Images that are clean by the config's `bypass` come back bit-identical.
+
         Args:
             images: RGB in [0, 1], (N, 3, H, W), any H, W >= 1, float32, float16 or bfloat16.
 
@@ -567,9 +580,32 @@ class Restorer(nn.Module):
         if images.shape[0] == 0:
             return images
         padded = self.padded(images.to(self.dtype))
-        restored = self.rebuild(padded).images.clamp(0, 1)
+        rebuilt = self.rebuild(padded)
+        restored = cropped(rebuilt.images.clamp(0, 1), *images.shape[-2:])
         # into the user's own layout: a model may `.view` what it is given
-        return torch.empty_like(images).copy_(cropped(restored, *images.shape[-2:]))
+        restored = torch.empty_like(images).copy_(restored)
+        if self.config.bypass == 0:
+            return restored
+        clean = rebuilt.degradation() < self.config.bypass
+        return torch.where(clean[:, None, None, None], images, restored)
+
+    def degradation(self, images: Tensor) -> Tensor:
+        """How degraded FGM takes each image to be.
+
+        Args:
+            images: as for a call.
+
+        Returns:
+            A score for each image, (N,) float32, from 0 (clean) to 1: the share of the gate that
+            the clean branch does not have.
+
+        Raises:
+            As a call does; ValueError for the profile "paper", which has no clean branch.
+        """
+        if self.config.published:
+            raise ValueError("the published gate has no branch for clean images: no score")
+        check_images(images)
+        return self.rebuild(self.padded(images.to(self.dtype))).degradation()
 
     def rebuild(self, images: Tensor, branch: Tensor | None = None) -> Rebuilt:
         """Images of a size divisible by `stride` -> restored, not clamped: what training sees.
