@@ -112,17 +112,34 @@ CELL = 4  # ours sees the image as cells of 4 x 4 pixels, one a position
 CELL_CHANNELS = 3 * CELL**2
 
 
-def encoder(config: RestorerConfig) -> nn.Sequential:
+class CellEncoder(nn.Module):
+    """Ours: cells (N, 48, h, w) -> features (N, C, h, w), s = 4.
+
+    Two convolutions beside a linear map of the cells: through their ReLU alone half of what a
+    pixel says would be lost, and noise that E does not see cannot be taken away behind it.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.keep = nn.Conv2d(CELL_CHANNELS, channels, 1, bias=False)
+        nn.init.dirac_(self.keep.weight)
+        self.spatial = conv(CELL_CHANNELS, channels)
+        self.semantic = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, cells: Tensor) -> Tensor:
+        features: Tensor = self.keep(cells) + self.semantic(self.spatial(cells).relu())
+        return features
+
+
+def encoder(config: RestorerConfig) -> nn.Module:
     """E: cells of an image in [0, 1] -> features (N, C, H/s, W/s), before their activation.
 
-    Published: a VGG up to conv2_2 on cells of one pixel, s = 2. Ours: a 3x3 and a 1x1 convolution
-    on cells (N, 48, H/4, W/4), s = 4.
+    Published: a VGG up to conv2_2 on cells of one pixel, s = 2.
     """
-    channels = config.channels
-    if config.published:
-        layers = [conv(3, 64), nn.ReLU(), conv(64, 64), nn.ReLU(), nn.MaxPool2d(2)]
-        return nn.Sequential(*layers, conv(64, 128), nn.ReLU(), conv(128, channels))
-    return nn.Sequential(conv(CELL_CHANNELS, channels), nn.ReLU(), nn.Conv2d(channels, channels, 1))
+    if not config.published:
+        return CellEncoder(config.channels)
+    layers = [conv(3, 64), nn.ReLU(), conv(64, 64), nn.ReLU(), nn.MaxPool2d(2)]
+    return nn.Sequential(*layers, conv(64, 128), nn.ReLU(), conv(128, config.channels))
 
 
 # --- ISE: intrinsic semantics enhancement ----------------------------------------------------
@@ -481,7 +498,9 @@ def decoder(config: RestorerConfig) -> nn.Sequential:
     if config.published:
         lift = nn.ConvTranspose2d(config.channels, 64, 4, stride=2, padding=1)
         return nn.Sequential(lift, nn.ReLU(), conv(64, 3), nn.Sigmoid())
-    return nn.Sequential(conv(config.channels, CELL_CHANNELS, bias=False))
+    last = conv(config.channels, CELL_CHANNELS, bias=False)
+    nn.init.dirac_(last.weight)  # what E keeps, SAD gives back from the start
+    return nn.Sequential(last)
 
 
 # --- the restorer ----------------------------------------------------------------------------

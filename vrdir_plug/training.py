@@ -80,7 +80,7 @@ def encoder_loss(
         found[name] = losses.feature_distance(seen, target)
         rebuilt = F.pixel_shuffle(learner.pixels(features), learner.patch)
         # the heavier term: what E loses, nothing behind it can bring back
-        found[f"{name}_pixels"] = 5 * losses.pixel_loss(rebuilt, images)
+        found[f"{name}_pixels"] = 20 * losses.pixel_loss(rebuilt, images)
     return found
 
 
@@ -163,10 +163,10 @@ class Stage:
 
 
 STAGES = (
-    Stage("encoder", ("restorer.encoder", "heads", "pixels"), encoder_loss, 0.06, 1),
-    Stage("decoder", ("restorer.decoder",), decoder_loss, 0.04, 1),
-    Stage("branches", ("restorer.ise", "restorer.pixel_dnc"), branch_loss, 0.34, 1),
-    Stage("ise", ("restorer.ise", "restorer.pixel_dnc"), whole_loss, 0.56, 3),
+    Stage("encoder", ("restorer.encoder", "heads", "pixels"), encoder_loss, 0.05, 1),
+    Stage("decoder", ("restorer.decoder",), decoder_loss, 0.03, 1),
+    Stage("branches", ("restorer.ise", "restorer.pixel_dnc"), branch_loss, 0.35, 1),
+    Stage("ise", ("restorer.ise", "restorer.pixel_dnc"), whole_loss, 0.57, 3),
 )
 
 
