@@ -79,7 +79,7 @@ class RestorerConfig:
 
 
 PROFILES = (
-    RestorerConfig("fast", 48, ((40, 64, 96),)),
+    RestorerConfig("fast", 48, ((40, 64, 88),)),
     RestorerConfig("strong", 96, ((96, 160, 192), (96, 128, 192), (96, 128, 192))),
     RestorerConfig("paper", 128, ((),), branches=3, grid=0, skip=False, published=True),
 )
