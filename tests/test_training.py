@@ -88,7 +88,7 @@ def test_train_is_interrupted_and_goes_on(
 ) -> None:
     advance = training.Run.advance
 
-    def press_ctrl_c(self: training.Run) -> dict[str, float]:
+    def press_ctrl_c(self: training.Run) -> dict[str, Tensor]:
         if (self.stage, self.step) == (2, 1):
             signal.raise_signal(signal.SIGINT)
         return advance(self)
@@ -122,8 +122,7 @@ def loss_of(state: training.Run, stage: training.Stage, pairs: data.Pairs) -> fl
 def test_every_stage_lowers_its_loss(images: list[Tensor]) -> None:
     state = run(images, steps=240)
     for stage in training.STAGES:
-        seed = torch.Generator().manual_seed(3)
-        pairs = data.draw_pairs(images, 64, training.CROP, stage.most, seed)
+        pairs = data.draw_pairs(images, 64, training.CROP, stage.most, data.Chance.of(3))
         before = loss_of(state, stage, pairs)
         while state.step < state.stage_steps:
             state.advance()
@@ -161,11 +160,9 @@ def test_a_step_without_a_finite_gradient_is_left_out(
 
 
 def test_pairs_are_seeded_in_range_and_labelled(images: list[Tensor]) -> None:
-    first, again = (
-        data.draw_pairs(images, 64, 32, 3, torch.Generator().manual_seed(7)) for _ in range(2)
-    )
+    first, again = (data.draw_pairs(images, 96, 32, 3, data.Chance.of(7)) for _ in range(2))
     assert torch.equal(first.degraded, again.degraded)
-    assert first.degraded.shape == (64, 3, 32, 32)
+    assert first.degraded.shape == (96, 3, 32, 32)
     assert first.degraded.min() >= 0 and first.degraded.max() <= 1
     assert set(first.family.tolist()) == set(range(CLEAN_FAMILY + 1))
     clean = first.family == CLEAN_FAMILY
@@ -200,6 +197,12 @@ def test_more_than_8_bits_are_refused_rather_than_clipped(tmp_path: Path) -> Non
         data.read_image(tmp_path / "deep.png")
 
 
-def test_small_images_are_enlarged_to_the_crop() -> None:
-    crop = data.random_crop(torch.zeros(3, 10, 300, dtype=torch.uint8), 32, torch.Generator())
-    assert crop.shape == (3, 32, 32)
+def test_crops_share_their_scale_and_small_images_are_enlarged() -> None:
+    seed = torch.Generator().manual_seed(1)
+    ramp = torch.arange(200, dtype=torch.uint8).expand(3, 200, 200)
+    crops = data.random_crops([ramp, ramp], 32, seed)
+    steps = crops.diff(dim=3).mean((1, 2, 3)) * 255  # one level a pixel of the photograph
+    assert crops.shape == (2, 3, 32, 32) and 1 <= steps[0].abs() <= 2
+    torch.testing.assert_close(steps[0], steps[1])
+    small = torch.zeros(3, 10, 300, dtype=torch.uint8)
+    assert data.random_crops([ramp, small], 32, seed).shape == (2, 3, 32, 32)

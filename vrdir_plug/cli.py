@@ -66,7 +66,7 @@ def add_train(commands: Any) -> None:
     command = commands.add_parser(
         "train",
         help="train a restorer on clean images, without labels",
-        description="Train a restorer on clean images, without labels, on the CPU. "
+        description="Train a restorer on clean images, without labels. "
         "Ctrl-C keeps the state: the same command goes on from there.",
     )
     command.set_defaults(run=run_train)
@@ -88,6 +88,7 @@ def add_train(commands: Any) -> None:
     option("--out", type=Path, required=True, help="folder for checkpoint, log and weights")
     option("--profile", default="fast", help="sizes of the network: fast, strong or paper")
     option("--steps", type=positive, default=8000, help="of the four stages together")
+    option("--device", default="auto", help="cpu, cuda or auto: the GPU where there is one")
     option("--batch-size", type=positive, default=32)
     option("--seed", type=int, default=0)
 
@@ -145,9 +146,14 @@ def run_train(arguments: argparse.Namespace) -> None:
         steps=arguments.steps,
         batch=arguments.batch_size,
         seed=arguments.seed,
+        device=arguments.device if arguments.device != "auto" else accelerator(),
     )
     state = "the weights are" if done else "stopped; the same command goes on. So far they are"
     print(f"{state} in {arguments.out / 'weights'}")
+
+
+def accelerator() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def build_teacher(name: str, weights: str) -> Teacher:

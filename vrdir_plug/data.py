@@ -1,8 +1,10 @@
 """Training pairs made from a folder of clean images: no labels, no degraded counterparts."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +18,19 @@ from .files import open_rgb
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 SHORT_SIDE = 256
-TOGETHER = 4  # neighbours in a batch that share their kinds of degradation, not the severities
+TOGETHER = 4  # neighbours in a batch share their scale and kinds of degradation, not severities
+GROUPS = 32  # at most: a GPU's time is the number of calls
+
+
+class Chance(NamedTuple):
+    """Where randomness comes from: choices on the CPU, for no GPU to wait; pixels on the device."""
+
+    choices: Generator
+    pixels: Generator
+
+    @classmethod
+    def of(cls, seed: int, device: torch.device | str = "cpu") -> "Chance":
+        return cls(Generator().manual_seed(seed), Generator(device).manual_seed(seed))
 
 
 @dataclass(frozen=True)
@@ -59,15 +73,22 @@ def pick(count: int, generator: Generator) -> int:
     return int(torch.randint(count, (), generator=generator))
 
 
-def random_crop(image: Tensor, size: int, generator: Generator) -> Tensor:
-    """A square of 1 to 2 times the size, brought to the size, flipped at random: (3, S, S)."""
-    height, width = image.shape[1:]
-    side = min(size + pick(size + 1, generator), height, width)
-    top, left = pick(height - side + 1, generator), pick(width - side + 1, generator)
-    crop = image[:, top : top + side, left : left + side].float() / 255
+def random_crops(images: Sequence[Tensor], size: int, generator: Generator) -> Tensor:
+    """Squares of 1 to 2 times the size, all of one side, brought to the size: (N, 3, S, S).
+
+    All flipped or none. A smaller image among them makes the squares smaller.
+    """
+    side, flip = size + pick(size + 1, generator), pick(2, generator)
+    side = min(side, *(length for image in images for length in image.shape[1:]))
+    crops = torch.stack([random_crop(image, side, generator) for image in images]).float() / 255
     if side != size:
-        crop = F.interpolate(crop[None], (size, size), mode="bilinear", antialias=True)[0]
-    return crop.flip(2) if pick(2, generator) else crop
+        crops = F.interpolate(crops, (size, size), mode="bilinear", antialias=True)
+    return crops.flip(3) if flip else crops
+
+
+def random_crop(image: Tensor, side: int, generator: Generator) -> Tensor:
+    top, left = (pick(length - side + 1, generator) for length in image.shape[1:])
+    return image[:, top : top + side, left : left + side]
 
 
 def draw_kinds(most: int, generator: Generator) -> tuple[int, list[Degradation]]:
@@ -84,24 +105,23 @@ def draw_kinds(most: int, generator: Generator) -> tuple[int, list[Degradation]]
     return families[0], sorted(chosen, key=ORDER.index)
 
 
-def degrade(clean: Tensor, most: int, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Degrade (N, 3, H, W) at random: images rounded to 8 bits, and the family (N,) of each."""
-    degraded, family = [], []
-    for images in clean.split(TOGETHER):
-        label, kinds = draw_kinds(most, generator)
-        for kind in kinds:
-            # several at once are each milder, as in the world
-            severity = torch.rand(len(images), generator=generator) * 5 / len(kinds) ** 0.5
-            images = kind(images, severity, generator)
-        degraded.append((images.clamp(0, 1) * 255).round() / 255)
-        family += [label] * len(images)
-    return torch.cat(degraded), torch.tensor(family)
+def degrade(clean: Tensor, most: int, chance: Chance) -> tuple[Tensor, Tensor]:
+    """Degrade a group (N, 3, H, W) by the same kinds: rounded to 8 bits, and the family (N,)."""
+    family, kinds = draw_kinds(most, chance.choices)
+    images = clean
+    for kind in kinds:
+        # several at once are each milder, as in the world
+        severity = torch.rand(len(images), generator=chance.choices) * 5 / len(kinds) ** 0.5
+        images = kind(images, severity.to(images.device), chance.pixels)
+    degraded = (images.clamp(0, 1) * 255).round() / 255
+    return degraded, torch.full((len(images),), family, device=images.device)
 
 
-def draw_pairs(
-    images: list[Tensor], count: int, size: int, most: int, generator: Generator
-) -> Pairs:
-    """Random crops of random images and what up to `most` degradations make of them."""
-    chosen = [images[pick(len(images), generator)] for _ in range(count)]
-    clean = torch.stack([random_crop(image, size, generator) for image in chosen])
-    return Pairs(clean, *degrade(clean, most, generator))
+def draw_pairs(images: Sequence[Tensor], count: int, size: int, most: int, chance: Chance) -> Pairs:
+    """Random crops of random images, on their device, and what up to `most` degradations make."""
+    chosen = [images[pick(len(images), chance.choices)] for _ in range(count)]
+    together = max(TOGETHER, count // GROUPS)
+    groups = [chosen[start : start + together] for start in range(0, count, together)]
+    clean = [random_crops(group, size, chance.choices) for group in groups]
+    degraded, family = zip(*(degrade(crops, most, chance) for crops in clean), strict=True)
+    return Pairs(torch.cat(clean), torch.cat(degraded), torch.cat(family))

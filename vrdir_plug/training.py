@@ -21,7 +21,7 @@ from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
 from . import losses
-from .data import Pairs, draw_pairs
+from .data import Chance, Pairs, draw_pairs
 from .degradations import CLEAN_FAMILY
 from .restorer import Restorer, RestorerConfig
 from .teachers import Teacher
@@ -31,10 +31,9 @@ CHECKPOINT = "checkpoint.pt"
 LOG = "log.csv"
 CROP = 112
 SAVE_EVERY = 120.0  # seconds between checkpoints
+LOG_EVERY = 20  # steps; a GPU waits for it
 WARM_UP = 100  # steps
 EMA_DECAY = 0.999
-# elsewhere bfloat16 is emulated, and slower than float32
-HAS_BFLOAT16 = torch.cpu._is_avx512_bf16_supported()
 
 
 class Learner(nn.Module):
@@ -45,7 +44,8 @@ class Learner(nn.Module):
         self.restorer = restorer
         channels = restorer.config.channels
         with torch.no_grad():
-            depths = [self.target(teacher, torch.zeros(1, 3, CROP, CROP)) for teacher in teachers]
+            images = next(restorer.parameters()).new_zeros(1, 3, CROP, CROP)
+            depths = [self.target(teacher, images) for teacher in teachers]
         self.heads = nn.ModuleList(nn.Conv2d(channels, d.shape[1], 1) for d in depths)
         # E is also asked to keep the picture, or SAD could not rebuild it
         self.patch = 2 if restorer.config.published else 4
@@ -189,10 +189,13 @@ class Run:
         batch: int,
         rate: float,
         seed: int,
+        device: torch.device | str = "cpu",
     ):
-        self.images, self.teachers = images, teachers
+        self.device = torch.device(device)
+        self.images = [image.to(self.device) for image in images]
+        self.teachers = [teacher.to(self.device) for teacher in teachers]
         self.steps, self.batch, self.rate = steps, batch, rate
-        self.generator = Generator().manual_seed(seed)
+        self.chance = Chance.of(seed, self.device)
         self.setting = {
             "network": repr(restorer.config),
             "images": len(images),
@@ -202,7 +205,7 @@ class Run:
             "rate": rate,
             "seed": seed,
         }
-        self.learner = Learner(restorer, teachers)
+        self.learner = Learner(restorer.to(self.device), self.teachers).to(self.device)
         self.learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.learner)
         self.stage = 0
@@ -225,14 +228,14 @@ class Run:
         decay = 0.5 + 0.5 * math.cos(math.pi * self.step / self.stage_steps)
         return self.rate * min(1.0, (self.step + 1) / WARM_UP) * max(decay, 0.01)
 
-    def advance(self) -> dict[str, float]:
-        """One step; returns the loss terms."""
+    def advance(self) -> dict[str, Tensor]:
+        """One step; returns the loss terms, still on the device."""
         stage = STAGES[self.stage]
         for group in self.optimiser.param_groups:
             group["lr"] = self.current_rate()
-        pairs = draw_pairs(self.images, self.batch, CROP, stage.most, self.generator)
-        with torch.autocast("cpu", torch.bfloat16, enabled=HAS_BFLOAT16):
-            terms = stage.loss(self.learner, pairs, self.teachers, self.generator)
+        pairs = draw_pairs(self.images, self.batch, CROP, stage.most, self.chance)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device)):
+            terms = stage.loss(self.learner, pairs, self.teachers, self.chance.choices)
         torch.stack(list(terms.values())).sum().backward()
         learning = self.optimiser.param_groups[0]["params"]
         if nn.utils.clip_grad_norm_(learning, 1.0).isfinite():
@@ -242,7 +245,7 @@ class Run:
         self.optimiser.zero_grad(set_to_none=True)
         self.follow(min(EMA_DECAY, (1 + self.step) / (10 + self.step)))
         self.step += 1
-        return {name: term.item() for name, term in terms.items()}
+        return {name: term.detach() for name, term in terms.items()}
 
     @torch.no_grad()
     def follow(self, decay: float) -> None:
@@ -268,7 +271,7 @@ class Run:
             "learner": self.learner.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "generator": self.generator.get_state(),
+            "chance": [generator.get_state() for generator in self.chance],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -284,13 +287,19 @@ class Run:
         self.step = state["step"]
         self.learner.load_state_dict(state["learner"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.generator.set_state(state["generator"])
+        for generator, kept in zip(self.chance, state["chance"], strict=True):
+            generator.set_state(kept)
 
     def save(self, folder: Path) -> None:
         """The checkpoint, and what has been learnt so far as loadable weights."""
         atomic_torch_save(self.state(), folder / CHECKPOINT)
         # rounded to half: the file is half as large, and what is evaluated is what is shipped
         copy.deepcopy(self.average.restorer).half().save_pretrained(folder / "weights")
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Elsewhere it is emulated, and slower than float32."""
+    return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
 
 
 @contextmanager
@@ -323,10 +332,11 @@ def follow_steps(run: Run, folder: Path, stopped: Callable[[], bool]) -> bool:
                 bar.reset(run.stage_steps)
             terms = run.advance()
             bar.set_description(STAGES[run.stage].name, refresh=False)
-            bar.set_postfix({name: f"{term:.3f}" for name, term in terms.items()}, refresh=False)
             bar.update()
-            if run.step % 20 == 0:
-                log_terms(folder / LOG, run, terms)
+            if run.step % LOG_EVERY == 0:
+                values = {name: term.item() for name, term in terms.items()}
+                bar.set_postfix({n: f"{v:.3f}" for n, v in values.items()}, refresh=False)
+                log_terms(folder / LOG, run, values)
             if time.monotonic() - saved > SAVE_EVERY:
                 run.save(folder)
                 saved = time.monotonic()
@@ -343,6 +353,7 @@ def train(
     batch: int = 32,
     rate: float = 2e-3,
     seed: int = 0,
+    device: torch.device | str = "cpu",
 ) -> bool:
     """Train a restorer, or go on where the folder's checkpoint ends.
 
@@ -353,6 +364,7 @@ def train(
         profile: the sizes of the network.
         steps: of all four stages together; batch: images a step; rate: Adam's learning rate.
         seed: of the initial weights, the pairs and the choice of teachers.
+        device: on which everything happens; the images are held there too.
 
     Returns:
         True when it came to its end, False when it was interrupted: call it again to go on.
@@ -362,8 +374,8 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    run = Run(images, Restorer(profile), teachers, steps, batch, rate, seed)
+    run = Run(images, Restorer(profile), teachers, steps, batch, rate, seed, device)
     if (folder / CHECKPOINT).exists():
-        run.restore(torch.load(folder / CHECKPOINT, weights_only=True))
+        run.restore(torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True))
     with interruptible() as stopped:
         return follow_steps(run, folder, stopped)
