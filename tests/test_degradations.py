@@ -139,3 +139,31 @@ def test_pixelate_and_down_sample_keep_the_mean() -> None:
     image = photograph()
     for kind in (degradations.pixelate, degradations.down_sample):
         assert abs(at(kind, 5).mean() - image.mean()) < 0.01
+
+
+def test_mist_and_frost_brighten_black_and_leave_less_of_white() -> None:
+    for kind in (degradations.mist, degradations.frost):
+        black, white = (at(kind, 4, torch.full((2, 3, 64, 64), value)) for value in (0.0, 1.0))
+        assert black.mean() > 0.05 and white.mean() < 0.95
+        assert black.std() > 0.05, "it comes and goes"
+
+
+def test_zoom_blur_spares_the_centre() -> None:
+    board = torch.zeros(1, 3, 96, 96)
+    board[..., ::8, :], board[..., ::8] = 1, 1
+    change = (at(degradations.zoom_blur, 3, board) - board).abs()
+    assert change[..., 44:52, 44:52].mean() < change[..., :8, :8].mean()
+
+
+@pytest.mark.parametrize("kind", (degradations.elastic, degradations.glass_blur))
+def test_warps_move_pixels_and_keep_the_mean(kind: Degradation) -> None:
+    image = photograph()
+    warped = at(kind, 4)
+    assert abs(warped.mean() - image.mean()) < 0.01
+    assert (warped - image).abs().mean() > 0.01
+
+
+def test_no_shift_gives_the_image_back() -> None:
+    image = photograph()
+    still = degradations.warped(image, torch.zeros(len(image), 2, *image.shape[2:]))
+    torch.testing.assert_close(still, image, atol=1e-4, rtol=0)

@@ -192,6 +192,18 @@ def snow(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
     return paled + (1 - paled) * flakes
 
 
+def frost(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """Ice on the lens: bright crystals along the ridges of a random field, over a dimmed scene."""
+    ridges = 1 - (2 * fractal(images, generator) - 1).abs()
+    ice = ridges ** uniform(images, 2, 6, generator)
+    grain = F.avg_pool2d(normal(images[:, :1], generator), 3, stride=1, padding=1)
+    ice = (ice + 0.2 * ice * grain).clamp(0, 1)
+    tint = torch.tensor([0.85, 0.95, 1.0], device=images.device).view(1, 3, 1, 1)
+    share = level(severity, 0, 0.4, 0.55, 0.65, 0.75, 0.85) * ice
+    dimmed = images * level(severity, 1, 0.9, 0.8, 0.7, 0.65, 0.6)
+    return (dimmed * (1 - share) + tint * share).clamp(0, 1)
+
+
 # --- blur and compression --------------------------------------------------------------------
 
 
@@ -215,6 +227,44 @@ def motion_blur(images: Tensor, severity: Tensor, generator: Generator) -> Tenso
     """A straight move of the camera."""
     angle = uniform(images, 0, math.pi, generator).flatten()
     return convolve(images, line_kernel(angle, level(severity, 0, 5, 8, 12, 16, 20).flatten(), 1.0))
+
+
+def warped(images: Tensor, shift: Tensor) -> Tensor:
+    """Every pixel taken from elsewhere: shifts (N, 2, H, W) in pixels, x before y."""
+    height, width = images.shape[-2:]
+    identity = torch.eye(2, 3, device=images.device).expand(len(images), 2, 3)
+    here = F.affine_grid(identity, list(images.shape), align_corners=False)
+    size = torch.tensor([width, height], device=images.device)
+    there = here + shift.movedim(1, 3) * 2 / size
+    return F.grid_sample(images, there, padding_mode="reflection", align_corners=False)
+
+
+def zoom_blur(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """The lens zooms while the shutter is open: the mean of enlarged copies (ImageNet-C)."""
+    most = level(severity, 0, 0.11, 0.16, 0.21, 0.26, 0.31).flatten()
+    total = images
+    for part in torch.linspace(0, 1, 9)[1:].tolist():
+        scale = 1 / (1 + part * most)
+        theta = scale.view(-1, 1, 1) * torch.eye(2, 3, device=images.device)
+        grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+        total = total + F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    return total / 9
+
+
+def glass_blur(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """Rough glass: neighbouring pixels change places, then run into each other a little."""
+    reach = level(severity, 0, 0.7, 1.0, 1.5, 2.0, 3.0)
+    shift = reach * normal(images[:, :2], generator)
+    return gaussian_blur(warped(images, shift), severity * 0.2, generator)
+
+
+def elastic(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """Hot air or water: smooth shifts of up to a few pixels."""
+    count, _, height, width = images.shape
+    size = max(2, height // 16), max(2, width // 16)
+    coarse = torch.randn(count, 2, *size, generator=generator, device=images.device)
+    smooth = F.interpolate(coarse, (height, width), mode="bicubic")
+    return warped(images, level(severity, 0, 0.5, 0.8, 1.2, 1.6, 2.2) * smooth)
 
 
 def resampled(images: Tensor, severity: Tensor, mode: str) -> Tensor:
@@ -295,14 +345,17 @@ def jpeg(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
 FAMILIES: tuple[tuple[Degradation, ...], ...] = (
     (haze, mist, low_light, low_contrast, over_exposure, colour_cast),
     (gaussian_noise, shot_noise, impulse_noise, speckle_noise),
-    (rain, snow),
-    (gaussian_blur, defocus_blur, motion_blur, jpeg, pixelate, down_sample),
+    (rain, snow, frost),
+    (
+        *(gaussian_blur, defocus_blur, motion_blur, zoom_blur, glass_blur, elastic),
+        *(jpeg, pixelate, down_sample),
+    ),
 )
 CLEAN_FAMILY = len(FAMILIES)
 # what happens first in the world and in a camera: weather, light, lens, sensor, file
 ORDER: tuple[Degradation, ...] = (
-    *(rain, snow, haze, mist, low_light, over_exposure, colour_cast, low_contrast),
-    *(gaussian_blur, defocus_blur, motion_blur),
+    *(elastic, rain, snow, haze, mist, frost, low_light, over_exposure, colour_cast, low_contrast),
+    *(glass_blur, gaussian_blur, defocus_blur, motion_blur, zoom_blur),
     *(shot_noise, speckle_noise, gaussian_noise, impulse_noise),
     *(down_sample, pixelate, jpeg),
 )
