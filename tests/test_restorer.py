@@ -20,6 +20,7 @@ from vrdir_plug.restorer import (
     PixelDNC,
     Restorer,
     RestorerConfig,
+    SpatialUnit,
     bands_of,
     modulate_by_fft,
     modulate_by_products,
@@ -191,7 +192,8 @@ def test_ise_in_one_pass_equals_the_sum_over_branches(restorer: Restorer) -> Non
     expected: Any = features
     block: Any
     for block in restorer.ise.blocks:
-        enhanced = block.unit(expected)
+        known = torch.cat([gate.mean((2, 3)), seen], 1)
+        enhanced = expected if block.unit is None else block.unit(expected, known)
         branches = [literal_dnc(block.dnc, n, enhanced, seen) for n in range(len(block.dnc.beta))]
         branches += [] if published else [expected]  # clean images pass unit and DNC by
         assert len(branches) == count
@@ -235,6 +237,17 @@ def test_the_published_network_has_no_degradation_score() -> None:
     for bypass, message in ((0.1, "no clean branch"), (1.5, "from 0 to 1")):
         with pytest.raises(ValueError, match=message):
             replace(CONFIGS[3], bypass=bypass)
+
+
+def test_the_spatial_unit_is_steered_by_what_is_known_of_the_image() -> None:
+    unit, features = SpatialUnit(8, (8, 12), 5), torch.randn(2, 8, 12, 12)
+    nn.init.normal_(unit.head.weight)
+    none, some = torch.zeros(2, 5), torch.randn(2, 5)
+    assert torch.equal(unit(features, some), unit(features, none)), "steers nothing at first"
+    nn.init.normal_(unit.steer.weight)
+    assert not torch.allclose(unit(features, some), unit(features, none), atol=0.1)
+    alone = torch.cat([unit(f[None], s[None]) for f, s in zip(features, some, strict=True)])
+    torch.testing.assert_close(unit(features, some), alone, atol=1e-5, rtol=1e-5)
 
 
 def test_bands_are_the_orthonormal_dct_of_each_cell() -> None:

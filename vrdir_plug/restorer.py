@@ -371,9 +371,11 @@ class SpatialUnit(nn.Module):
 
     Ours: DNC and FGM have no spatial filter, so alone they cannot remove noise, streaks or blur.
     A scale per position can silence noise in the features that the narrow U could not carry.
+    What the whole image is like (`known`) scales and shifts the features of every level: one U
+    that must both smooth and sharpen would do neither.
     """
 
-    def __init__(self, channels: int, widths: tuple[int, ...]):
+    def __init__(self, channels: int, widths: tuple[int, ...], known: int):
         super().__init__()
         self.enter = conv(channels, widths[0])
         self.down = nn.ModuleList(conv(a, b, stride=2) for a, b in pairwise(widths))
@@ -381,17 +383,26 @@ class SpatialUnit(nn.Module):
         self.up = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairwise(widths))
         self.leave = conv(widths[0], widths[0])
         self.head = zeroed(nn.Conv2d(widths[0], 2 * channels, 1))
+        self.steered = [2 * width for width in (*widths, widths[0])]
+        self.steer = zeroed(nn.Conv2d(known, sum(self.steered), 1))
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(N, C, h, w), h and w divisible by 2^(levels - 1) -> the same shape."""
-        levels = [self.enter(features).relu()]
-        for down, body in zip(self.down, self.body, strict=True):
-            levels.append(body(down(levels[-1]).relu()))  # (N, width, h/2, w/2), then h/4, ...
+    def forward(self, features: Tensor, known: Tensor) -> Tensor:
+        """(N, C, h, w), h and w divisible by 2^(levels - 1), (N, known) -> features."""
+        steers = self.steer(known[:, :, None, None].to(features.dtype)).split(self.steered, 1)
+        levels = [steered(self.enter(features), steers[0])]
+        for down, body, steer in zip(self.down, self.body, steers[1:-1], strict=True):
+            levels.append(body(steered(down(levels[-1]), steer)))  # (N, width, h/2, w/2), ...
         deep = levels.pop()
         for up in reversed(self.up):
             deep = levels.pop() + F.pixel_shuffle(up(deep), 2)
-        scale, shift = self.head(self.leave(deep).relu()).chunk(2, dim=1)
+        scale, shift = self.head(steered(self.leave(deep), steers[-1])).chunk(2, dim=1)
         return features * (1 + scale) + shift
+
+
+def steered(features: Tensor, steer: Tensor) -> Tensor:
+    """Scaled and shifted per channel, then rectified; a steer of zeros changes nothing."""
+    scale, shift = steer.chunk(2, dim=1)
+    return (features * (1 + scale) + shift).relu()
 
 
 class Block(nn.Module):
@@ -404,18 +415,21 @@ class Block(nn.Module):
         super().__init__()
         channels, published = config.channels, config.published
         branches = config.branches if published else config.branches - 1
-        self.unit = SpatialUnit(channels, widths) if widths else nn.Identity()
+        known = SPECTRUM + config.branches
+        self.unit = SpatialUnit(channels, widths, known) if widths else None
         context = 0 if published else SPECTRUM
         self.dnc = DNC(channels, branches, channels // 4, context, published)
 
     def forward(self, features: Tensor, gate: Tensor, seen: Tensor) -> Tensor:
         """Features (N, C, h, w), gate (N, branches, h, w), spectrum (N, SPECTRUM) -> features."""
         degraded, clean = gate.split([len(self.dnc.beta), gate.shape[1] - len(self.dnc.beta)], 1)
-        known = self.unit(features)
+        local = features
+        if self.unit is not None:
+            local = self.unit(features, torch.cat([gate.mean((2, 3)), seen], 1))
         with full_precision(features):
-            values = torch.cat(self.dnc(*mean_and_deviation(known), seen), 2)
+            values = torch.cat(self.dnc(*mean_and_deviation(local), seen), 2)
             scale, offset = mix(degraded, values).to(features.dtype).chunk(2, dim=1)
-        enhanced = known * scale + offset
+        enhanced = local * scale + offset
         return enhanced if clean.shape[1] == 0 else enhanced + clean.to(features.dtype) * features
 
 
