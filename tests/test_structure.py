@@ -27,9 +27,11 @@ ARROWS: dict[str, set[str]] = {
     "wrap": {"adapters", "inputs", "pixels", "restorer"},
     "training": {"restorer", "losses", "data", "teachers", "weights"},
     "evaluation": {"corruptions", "files"},
+    "restoring": {"files"},
+    "cli_restore": {"restorer", "restoring"},
 }
 ARROWS["cli"] = set(ARROWS)
-ARROWS["__init__"] = set(ARROWS) - {"cli"}
+ARROWS["__init__"] = {module for module in ARROWS if not module.startswith("cli")}
 
 # huggingface_hub brings tqdm.
 CORE = {"torch", "numpy", "PIL", "safetensors", "huggingface_hub", "tqdm"}
