@@ -14,7 +14,8 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 # What each module may import from the package; every arrow points to a row further up.
 ARROWS: dict[str, set[str]] = {
     "pixels": set(),
-    "weights": set(),
+    "hub": set(),
+    "weights": {"hub"},
     "degradations": set(),
     "corruptions": set(),
     "losses": set(),
@@ -27,6 +28,7 @@ ARROWS: dict[str, set[str]] = {
     "wrap": {"adapters", "inputs", "pixels", "restorer"},
     "training": {"restorer", "losses", "data", "teachers", "weights"},
     "evaluation": {"corruptions", "files"},
+    "selftest": {"restorer", "weights"},
     "restoring": {"files"},
     "cli_restore": {"restorer", "restoring"},
 }
