@@ -30,6 +30,7 @@ ARROWS: dict[str, set[str]] = {
     "evaluation": {"corruptions", "files"},
     "selftest": {"restorer", "weights"},
     "restoring": {"files"},
+    "cli_download": {"hub", "restorer", "weights"},
     "cli_restore": {"restorer", "restoring"},
 }
 ARROWS["cli"] = set(ARROWS)

@@ -18,6 +18,7 @@ from torch import nn
 
 from . import __version__
 from .adapters import find_input
+from .cli_download import add_download
 from .cli_restore import add_restore
 from .corruptions import CORRUPTIONS
 from .data import read_folder
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_evaluate(commands)
     add_train(commands)
     add_restore(commands)
+    add_download(commands)
     arguments = parser.parse_args(argv)
     try:
         return int(arguments.run(arguments) or 0)

@@ -63,7 +63,7 @@ def fetch(repository: str, revision: str | None = None, refresh: bool = False) -
     """A set on the Hub as a folder of the cache, downloaded if it is not there; see `hub.fetch`."""
     limits = {CONFIG: MOST_CONFIG, MODEL: MOST_MODEL}
     try:
-        return hub.fetch(repository, revision or "main", limits, refresh)
+        return hub.fetch(repository, "main" if revision is None else revision, limits, refresh)
     except FileNotFoundError as error:
         sets = ", ".join(sorted(embedded())) or "none"
         message = f"{error}. It is no folder here either; the embedded sets are: {sets}"
