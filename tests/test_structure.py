@@ -30,6 +30,12 @@ ARROWS: dict[str, set[str]] = {
     "evaluation": {"corruptions", "files"},
     "selftest": {"restorer", "weights"},
     "restoring": {"files"},
+    "exporting": {"pixels"},
+    "cli_export": {"exporting", "pixels", "restorer"},
+    "bench": set(),
+    "cli_bench": {"bench", "restorer", "restoring"},
+    "doctor": {"selftest", "weights"},
+    "cli_doctor": {"doctor"},
     "cli_download": {"hub", "restorer", "weights"},
     "cli_restore": {"restorer", "restoring"},
 }
@@ -39,8 +45,8 @@ ARROWS["__init__"] = {module for module in ARROWS if not module.startswith("cli"
 # huggingface_hub brings tqdm.
 CORE = {"torch", "numpy", "PIL", "safetensors", "huggingface_hub", "tqdm"}
 TORCH_ONLY = {"pixels", "inputs", "restorer", "degradations", "losses"}
-# A user may name a timm model there; it is imported when he does.
-IMPORT_LATE = {"cli"}
+# A user may name a timm model there; it is imported when he does. So are the extras.
+IMPORT_LATE = {"cli", "exporting"}
 RECOGNISED = {"timm", "torchvision", "ultralytics", "torchreid", "transformers"}
 
 

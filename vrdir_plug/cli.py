@@ -18,7 +18,10 @@ from torch import nn
 
 from . import __version__
 from .adapters import find_input
+from .cli_bench import add_bench
+from .cli_doctor import add_doctor
 from .cli_download import add_download
+from .cli_export import add_export
 from .cli_restore import add_restore
 from .corruptions import CORRUPTIONS
 from .data import read_folder
@@ -37,7 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_evaluate(commands)
     add_train(commands)
     add_restore(commands)
+    add_export(commands, build_recogniser)
     add_download(commands)
+    add_bench(commands, build)
+    add_doctor(commands)
     arguments = parser.parse_args(argv)
     try:
         return int(arguments.run(arguments) or 0)
