@@ -105,6 +105,19 @@ def test_a_graph_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.Mo
     assert [path.read_text() for path in tmp_path.iterdir()] == ["an older one"]
 
 
+def test_a_graph_that_does_not_run_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(program: Any, path: Path) -> exporting.Run:
+        path.touch()
+        raise RuntimeError("no such operator\nand a page of advice")
+
+    monkeypatch.setattr(exporting, "program_file", broken)
+    with pytest.raises(ValueError, match="written or run: no such operator$"):
+        export(Same(), tmp_path / "a.pt2")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("name", "recogniser", "words"),
     [

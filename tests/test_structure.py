@@ -29,7 +29,9 @@ ARROWS: dict[str, set[str]] = {
     "training": {"restorer", "losses", "data", "teachers", "weights"},
     "evaluation": {"corruptions", "files"},
     "selftest": {"restorer", "weights"},
-    "restoring": {"files"},
+    "streaming": set(),
+    "video": {"streaming"},
+    "restoring": {"files", "video"},
     "exporting": {"pixels"},
     "cli_export": {"exporting", "pixels", "restorer"},
     "bench": set(),
@@ -44,9 +46,9 @@ ARROWS["__init__"] = {module for module in ARROWS if not module.startswith("cli"
 
 # huggingface_hub brings tqdm.
 CORE = {"torch", "numpy", "PIL", "safetensors", "huggingface_hub", "tqdm"}
-TORCH_ONLY = {"pixels", "inputs", "restorer", "degradations", "losses"}
+TORCH_ONLY = {"pixels", "inputs", "restorer", "degradations", "losses", "streaming"}
 # A user may name a timm model there; it is imported when he does. So are the extras.
-IMPORT_LATE = {"cli", "exporting"}
+IMPORT_LATE = {"cli", "exporting", "video"}
 RECOGNISED = {"timm", "torchvision", "ultralytics", "torchreid", "transformers"}
 
 

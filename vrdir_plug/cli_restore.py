@@ -11,13 +11,14 @@ from .restorer import Restorer
 from .restoring import Summary, restore_files
 
 DESCRIPTION = """\
-Restore image files. Outputs that exist are skipped, so the same command goes on where it was
-stopped; a file that cannot be restored is named, and the others go on. Memory does not grow with
-the number of files.
+Restore image and video files. Outputs that exist are skipped, so the same command goes on where it
+was stopped; a file that cannot be restored is named, and the others go on. Memory does not grow
+with the number of files.
 
 Formats: JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, written as they came. Alpha, EXIF, colour profile,
 grey and 16-bit grey stay; the orientation is applied; 16-bit colour is written with 8 bits (and
-counted); CMYK becomes RGB; every frame of an animation is restored on its own."""
+counted); CMYK becomes RGB; every frame of an animation is restored on its own. Videos (mp4, mov,
+mkv; pip install 'vrdir-plug[video]') keep times and sound, and their light is held steady."""
 
 EXAMPLES = """\
 examples:
@@ -31,14 +32,16 @@ exit codes: 0 all done, 1 some files failed, 2 wrong usage or bad input, 130 sto
 def add_restore(commands: Any) -> None:
     command = commands.add_parser(
         "restore",
-        help="restore image files: single ones, folders, globs",
+        help="restore images and videos: single files, folders, globs",
         description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(run=run_restore)
     option = command.add_argument
-    option("sources", nargs="+", metavar="SOURCE", help="image, folder or quoted glob pattern")
+    option(
+        "sources", nargs="+", metavar="SOURCE", help="image, video, folder or quoted glob pattern"
+    )
     option("--out", type=Path, help="folder to write into; else beside, as NAME.restored.jpg")
     option("--overwrite", action="store_true", help="make outputs anew that exist")
     option("--restorer", default="fast", help="fast, or a folder with weights")

@@ -79,6 +79,11 @@ def export(
         if not worst <= TOLERANCE:
             raise ValueError(f"the graph differs from torch by {worst:.1e}: it is not kept")
         os.replace(half_written, path)
+    except (ValueError, OSError):
+        raise
+    # what cannot be converted or run is said by the exporters in errors of their own
+    except Exception as error:
+        raise ValueError(f"the graph cannot be written or run: {first_line(error)}") from error
     finally:
         half_written.unlink(missing_ok=True)
     return worst
@@ -116,8 +121,11 @@ def trace(graph: nn.Module, size: int | None) -> Any:
     # tracing runs the user's network, and its errors are as many as there are networks
     except Exception as error:
         hint = "" if size else "; if the recogniser takes one size only, say which (size=224)"
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"the network cannot be exported: {line}{hint}") from error
+        raise ValueError(f"the network cannot be exported: {first_line(error)}{hint}") from error
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def program_file(program: Any, path: Path) -> Run:

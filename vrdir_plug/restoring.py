@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from . import video
 from .files import Array, Photo, format_of, read_photo, write_photo
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"}
+SUFFIXES |= video.SUFFIXES
 BESIDE = ".restored"  # photo.jpg -> photo.restored.jpg
 BATCH_PIXELS = 4_000_000  # restored at a time, unless one image alone has more
 WAITING_PIXELS = 32_000_000  # decoded images that wait for others of their shape
@@ -76,12 +78,13 @@ def restore_files(
     most_megapixels: float = 25,
     on_failure: Callable[[Path, str], None] | None = None,
 ) -> Summary:
-    """Restore image files; a file that cannot be restored is counted, and the others go on.
+    """Restore images and videos; a file that cannot be restored is counted, the others go on.
 
     Every output is written whole or not at all, and one that exists is skipped: the same call goes
     on where it was stopped. Memory does not grow with the number of files. The format is that of
     the source's suffix; alpha, EXIF, colour profile, grey and 16-bit grey stay, the orientation is
-    applied, CMYK becomes RGB. Every frame of an animation is restored on its own.
+    applied, CMYK becomes RGB. Every frame of an animation is restored on its own; a video (with
+    the extra `video`) is restored by `streaming.stream`.
 
     Args:
         sources: files, folders (all images below) and glob patterns.
@@ -96,7 +99,7 @@ def restore_files(
 
     Raises:
         FileNotFoundError: a source is not there.
-        ValueError: no image at all; outputs would overwrite sources or one another.
+        ValueError: no image or video at all; outputs would overwrite sources or one another.
     """
     if batch_size < 1 or most_megapixels <= 0:
         raise ValueError("batch_size and most_megapixels must be positive")
@@ -255,6 +258,10 @@ def batches(read: Iterable[Item], batch_size: int) -> Iterator[list[Item]]:
     yield from waiting.values()
 
 
+def is_video(item: Item) -> bool:
+    return item.source.suffix.lower() in video.SUFFIXES
+
+
 def reason(error: Exception) -> str:
     """The first line of what went wrong: torch adds a page."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -285,6 +292,8 @@ class Work:
             yield from ahead(pool, self.write, restored, 2 * threads)
 
     def read(self, item: Item) -> Item:
+        if is_video(item):
+            return item
         try:
             format_of(item.target)
             return replace(item, photo=read_photo(item.source, self.most_pixels))
@@ -306,7 +315,7 @@ class Work:
         """Restore items of one shape together; if that fails, each on its own."""
         photos = [item.photo for item in batch if item.photo is not None]
         if not photos:
-            yield from batch
+            yield from (self.convert(item) if is_video(item) else item for item in batch)
             return
         try:
             done = self.restored([photo.frames for photo in photos])
@@ -319,6 +328,16 @@ class Work:
             return
         for item, photo, frames in zip(batch, photos, done, strict=True):
             yield replace(item, photo=replace(photo, frames=frames))
+
+    def convert(self, item: Item) -> Item:
+        """A video, frame by frame into its file."""
+        try:
+            video.restore_video(
+                item.source, item.target, self.restorer, self.device, self.most_pixels
+            )
+        except (OSError, RuntimeError, MemoryError) as error:
+            return replace(item, error=reason(error))
+        return item
 
     @torch.inference_mode()
     def restored(self, frames: Sequence[Array]) -> list[Array]:
