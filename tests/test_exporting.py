@@ -113,7 +113,7 @@ def test_a_graph_that_does_not_run_is_not_kept(
         raise RuntimeError("no such operator\nand a page of advice")
 
     monkeypatch.setattr(exporting, "program_file", broken)
-    with pytest.raises(ValueError, match="written or run: no such operator$"):
+    with pytest.raises(ValueError, match=r"written or run: no such operator$"):
         export(Same(), tmp_path / "a.pt2")
     assert not list(tmp_path.iterdir())
 
