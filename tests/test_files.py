@@ -118,6 +118,18 @@ def test_sixteen_bits_of_colour_are_reduced_and_say_so(tmp_path: Path) -> None:
     assert photo.reduced and np.array_equal(photo.frames[0], values >> 8)
 
 
+def test_five_bits_a_colour_are_not_mistaken_for_sixteen(tmp_path: Path) -> None:
+    """A BMP of 16 bits a pixel, by its specification."""
+    rows = RNG.integers(0, 2**15, (20, 24), dtype=np.uint16)
+    head = struct.pack("<2sIHHI", b"BM", 54 + rows.nbytes, 0, 0, 54)
+    info = struct.pack("<IiiHHIIiiII", 40, 24, 20, 1, 16, 0, rows.nbytes, 0, 0, 0, 0)
+    (tmp_path / "a.bmp").write_bytes(head + info + rows[::-1].tobytes())
+    photo = read(tmp_path / "a.bmp")
+    assert not photo.reduced
+    red = (rows >> 10).astype(int) * 255 / 31
+    assert np.abs(photo.frames[0, ..., 0] - red).max() <= 1
+
+
 def test_palettes_are_looked_up(tmp_path: Path) -> None:
     image = Image.fromarray(RGB).quantize(16)
     image.save(tmp_path / "a.png", transparency=3)

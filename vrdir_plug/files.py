@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,7 +92,8 @@ def decode(file: Any, most_pixels: int) -> Photo:
         )
     if count > 1 and (file.format not in ANIMATED or file.info.get("default_image")):
         raise OSError(f"{count} pages or pictures in one {file.format} file: split it first")
-    reduced = ";16" in str(file.tile) and not file.mode.startswith("I")
+    # Pillow's raw modes; "BGR;16" is another thing, five or six bits a colour
+    reduced = bool(re.search(";16[BLN]", str(file.tile))) and not file.mode.startswith("I")
     frames, durations = [], []
     for index in range(count):
         if index:

@@ -354,7 +354,9 @@ class Work:
 
     def restored_batch(self, frames: Array) -> Array:
         peak = np.iinfo(frames.dtype).max
-        # a uint16 tensor cannot do arithmetic
-        images = torch.from_numpy(frames.astype(np.float32) / peak).permute(0, 3, 1, 2)
-        restored = self.restorer(images.to(self.device)).mul(peak).round().clamp(0, peak)
+        # torch has no arithmetic for 16 bits without a sign; as few bytes as can be travel
+        travel = torch.uint8 if peak == 255 else torch.int32
+        given = torch.from_numpy(frames if peak == 255 else frames.astype(np.int32))
+        images = given.to(self.device).permute(0, 3, 1, 2).float() / peak
+        restored = self.restorer(images).mul(peak).round().clamp(0, peak).to(travel)
         return restored.permute(0, 2, 3, 1).cpu().numpy().astype(frames.dtype)
