@@ -126,7 +126,8 @@ def explained(error: Exception, repository: str, revision: str, name: str) -> OS
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return FileNotFoundError(f"{repository} has no revision {revision!r}")
-    if isinstance(error, errors.RemoteEntryNotFoundError):
+    local = isinstance(error, errors.LocalEntryNotFoundError)  # its word for no connection
+    if isinstance(error, errors.EntryNotFoundError) and not local:
         return FileNotFoundError(
             f"{repository} has no {name}: it is no set of vrdir-plug's weights"
         )

@@ -107,6 +107,7 @@ def restore_files(
     sources = list(sources)
     places = [place_of(source) for source in sources]
     check_places(places, None if out is None else Path(out))
+    # the files are walked over twice rather than listed: their number may be anything
     todo = 0
     for item in items(places, out):
         done = not overwrite and item.target.exists()
@@ -114,11 +115,11 @@ def restore_files(
     if not todo and not summary.skipped:
         raise ValueError(f"no image in {', '.join(map(str, sources))}: expected {sorted(SUFFIXES)}")
     waiting = (i for i in items(places, out) if overwrite or not i.target.exists())
-    place = pick_device(device)
+    where = pick_device(device)
     if isinstance(restorer, torch.nn.Module):
-        restorer = restorer.to(place)
-    work = Work(restorer, place, batch_size, int(most_megapixels * 1e6), overwrite)
-    for item in tqdm(work.results(waiting), "restoring", todo, unit="image", disable=None):
+        restorer = restorer.to(where)
+    work = Work(restorer, where, batch_size, int(most_megapixels * 1e6), overwrite)
+    for item in tqdm(work.results(waiting), "restoring", todo, unit="file", disable=None):
         summary.count(item)
         if item.error is not None and on_failure is not None:
             on_failure(item.source, item.error)
