@@ -14,7 +14,8 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 # What each module may import from the package; every arrow points to a row further up.
 ARROWS: dict[str, set[str]] = {
     "pixels": set(),
-    "weights": set(),
+    "hub": set(),
+    "weights": {"hub"},
     "degradations": set(),
     "corruptions": set(),
     "losses": set(),
@@ -27,15 +28,27 @@ ARROWS: dict[str, set[str]] = {
     "wrap": {"adapters", "inputs", "pixels", "restorer"},
     "training": {"restorer", "losses", "data", "teachers", "weights"},
     "evaluation": {"corruptions", "files"},
+    "selftest": {"restorer", "weights"},
+    "streaming": set(),
+    "video": {"streaming"},
+    "restoring": {"files", "video"},
+    "exporting": {"pixels"},
+    "cli_export": {"exporting", "pixels", "restorer"},
+    "bench": set(),
+    "cli_bench": {"bench", "restorer", "restoring"},
+    "doctor": {"selftest", "weights"},
+    "cli_doctor": {"doctor"},
+    "cli_download": {"hub", "restorer", "weights"},
+    "cli_restore": {"restorer", "restoring"},
 }
 ARROWS["cli"] = set(ARROWS)
-ARROWS["__init__"] = set(ARROWS) - {"cli"}
+ARROWS["__init__"] = {module for module in ARROWS if not module.startswith("cli")}
 
 # huggingface_hub brings tqdm.
 CORE = {"torch", "numpy", "PIL", "safetensors", "huggingface_hub", "tqdm"}
-TORCH_ONLY = {"pixels", "inputs", "restorer", "degradations", "losses"}
-# A user may name a timm model there; it is imported when he does.
-IMPORT_LATE = {"cli"}
+TORCH_ONLY = {"pixels", "inputs", "restorer", "degradations", "losses", "streaming"}
+# A user may name a timm model there; it is imported when he does. So are the extras.
+IMPORT_LATE = {"cli", "exporting", "video"}
 RECOGNISED = {"timm", "torchvision", "ultralytics", "torchreid", "transformers"}
 
 

@@ -1,20 +1,26 @@
 """Weights files: what was saved comes back; whatever is wrong with a file is said, never loaded."""
 
+import hashlib
 import json
 import pickle
+import resource
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vrdir_plug import Restorer, RestorerConfig, WeightsError
+from vrdir_plug import Restorer, RestorerConfig, WeightsError, weights
 from vrdir_plug.weights import CONFIG, MODEL
 
 SMALL = RestorerConfig("small", 8, ((8,),))
+Damage = Callable[[Path], None]
 
 
 @pytest.fixture
@@ -136,6 +142,85 @@ def config_short_of_a_field(folder: Path) -> None:
     (folder / CONFIG).write_text(json.dumps(config))
 
 
+def config_nested_deep(folder: Path) -> None:
+    (folder / CONFIG).write_text("[" * 30_000)
+
+
+def config_without_end(folder: Path) -> None:
+    (folder / CONFIG).write_text('{"format": 1, "profile": "' + "a" * 100_000 + '"}')
+
+
+def config_number_without_end(folder: Path) -> None:
+    (folder / CONFIG).write_text('{"format": ' + "9" * 30_000 + "}")
+
+
+def change_header(name: str, change: Callable[[dict[str, Any], bytes], bytes]) -> Damage:
+    """Rewrites the file by hand: the header as JSON, then what `change` makes of the data."""
+
+    def damage(folder: Path) -> None:
+        data = (folder / MODEL).read_bytes()
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + length])
+        rest = change(header, data[8 + length :])
+        text = json.dumps(header).encode()
+        (folder / MODEL).write_bytes(len(text).to_bytes(8, "little") + text + rest)
+
+    damage.__name__ = name
+    return damage
+
+
+FIRST = "decoder.0.weight"
+
+
+def field(key: str, value: object) -> Callable[[dict[str, Any], bytes], bytes]:
+    def change(header: dict[str, Any], data: bytes) -> bytes:
+        header[FIRST][key] = value
+        return data
+
+    return change
+
+
+def long_header(header: dict[str, Any], data: bytes) -> bytes:
+    header["__metadata__"]["padding"] = "a" * 2_000_000
+    return data
+
+
+def one_more_byte(header: dict[str, Any], data: bytes) -> bytes:
+    return data + b"0"
+
+
+def shared_bytes(header: dict[str, Any], data: bytes) -> bytes:
+    """Two tensors on the same bytes, as a bomb of few bytes would have it."""
+    twins = [k for k in header if k != FIRST and header[k].get("shape") == header[FIRST]["shape"]]
+    other = twins[0] if twins else next(k for k in header if k not in (FIRST, "__metadata__"))
+    header[other]["data_offsets"] = header[FIRST]["data_offsets"]
+    return data
+
+
+def as_double(tensors: dict[str, Tensor]) -> None:
+    tensors[FIRST] = tensors[FIRST].double() * 1e300
+
+
+def as_integers(tensors: dict[str, Tensor]) -> None:
+    tensors[FIRST] = tensors[FIRST].long()
+
+
+def as_complex(tensors: dict[str, Tensor]) -> None:
+    tensors[FIRST] = tensors[FIRST].to(torch.complex64)
+
+
+def infinite(tensors: dict[str, Tensor]) -> None:
+    tensors[FIRST].fill_(float("inf"))
+
+
+def header_of_words(folder: Path) -> None:
+    (folder / MODEL).write_bytes((20).to_bytes(8, "little") + b"<html>not found</html>")
+
+
+def html_page(folder: Path) -> None:
+    (folder / MODEL).write_text("<!doctype html><title>Log in to the network</title>" * 50)
+
+
 DAMAGES = (
     truncate,
     pickled,
@@ -160,6 +245,21 @@ DAMAGES = (
     change_config(units=3),
     change_config(published=True),
     change_config(branches=-1),
+    config_nested_deep,
+    config_without_end,
+    config_number_without_end,
+    *map(change_tensors, (as_double, as_integers, as_complex, infinite)),
+    header_of_words,
+    html_page,
+    change_header("long_header", long_header),
+    change_header("one_more_byte", one_more_byte),
+    change_header("shared_bytes", shared_bytes),
+    change_header("offsets_beyond_the_file", field("data_offsets", [0, 2**40])),
+    change_header("offsets_backwards", field("data_offsets", [64, 0])),
+    change_header("offsets_below_zero", field("data_offsets", [-8, 8])),
+    change_header("shape_that_overflows", field("shape", [2**40, 2**40, 2**40])),
+    change_header("shape_below_zero", field("shape", [-1, 8])),
+    change_header("no_such_type", field("dtype", "F99")),
 )
 
 
@@ -168,6 +268,101 @@ def test_damaged_files_are_refused(folder: Path, damage: Callable[[Path], None])
     damage(folder)
     with pytest.raises(WeightsError, match=str(folder.name)):
         Restorer.from_pretrained(folder)
+
+
+PEAK = Path("/proc/self/clear_refs")
+
+
+@pytest.mark.skipif(not PEAK.exists(), reason="only Linux lets a process forget its peak")
+def test_a_config_that_asks_for_more_than_its_file_has_allocates_nothing(folder: Path) -> None:
+    """Some 2 GB of weights, were they built to be compared."""
+    change_config(channels=1024, units=[[1024] * 4] * 8)(folder)
+    PEAK.write_text("5")  # forget the peak so far
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(WeightsError, match="does not fit"):
+        Restorer.from_pretrained(folder)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8),
+    in_header=st.booleans(),
+    length=st.sampled_from([0.1, 0.5, 0.99, 1.0, 1.0, 1.0]),
+)
+def test_fuzz_of_the_loader(
+    folder: Path, changes: list[tuple[float, int]], in_header: bool, length: float
+) -> None:
+    """Whatever bytes come: a network with finite numbers, or a WeightsError."""
+    data = bytearray((folder / MODEL).read_bytes())
+    whole = int.from_bytes(data[:8], "little") + 8 if in_header else len(data)
+    for place, value in changes:
+        data[int(place * (whole - 1))] = value
+    attacked = folder.parent / "attacked"
+    attacked.mkdir(exist_ok=True)
+    (attacked / CONFIG).write_bytes((folder / CONFIG).read_bytes())
+    (attacked / MODEL).write_bytes(data[: int(length * len(data))])
+    try:
+        restorer = Restorer.from_pretrained(attacked)
+    except WeightsError:
+        return
+    assert all(tensor.isfinite().all() for tensor in restorer.state_dict().values())
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    content=st.one_of(
+        st.binary(max_size=300),
+        st.recursive(
+            st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(
+                    st.sampled_from(
+                        ["format", "profile", "channels", "units", "branches", "grid", "skip"]
+                    ),
+                    inner,
+                )
+            ),
+        ).map(lambda value: json.dumps(value).encode()),
+        st.fixed_dictionaries(
+            {
+                "channels": st.integers(-1, 3000) | st.floats() | st.none(),
+                "units": st.lists(st.lists(st.integers(-1, 2000), max_size=6), max_size=9),
+                "branches": st.integers(-1, 2000) | st.text(max_size=2),
+                "grid": st.integers(-1, 300) | st.booleans(),
+                "skip": st.booleans() | st.none(),
+            }
+        ).map(lambda v: json.dumps({**asdict(SMALL), "format": 1, **v}).encode()),
+    )
+)
+def test_fuzz_of_the_config(folder: Path, content: bytes) -> None:
+    (folder / CONFIG).write_bytes(content)
+    with pytest.raises(WeightsError):
+        Restorer.from_pretrained(folder)
+
+
+def test_an_embedded_set_that_was_changed_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole, finite and of the right sizes: only its hash tells."""
+    folder.rename(folder.with_name("fast"))
+    monkeypatch.setattr("vrdir_plug.weights.EMBEDDED", (folder.parent,))
+    with pytest.raises(WeightsError, match="not the set that was recorded"):
+        Restorer.from_pretrained("fast")
+
+
+def test_the_recorded_hashes_are_those_of_the_files() -> None:
+    (root,) = [path for path in weights.EMBEDDED if path.is_dir()]
+    for name, recorded in weights.golden().items():
+        for file, digest in recorded["sha256"].items():
+            assert hashlib.sha256((root / name / file).read_bytes()).hexdigest() == digest
+    assert sorted(weights.golden()) == sorted(path.name for path in root.iterdir())
+
+
+def test_a_folder_has_no_revisions(folder: Path) -> None:
+    with pytest.raises(ValueError, match="not on the Hub"):
+        Restorer.from_pretrained(folder, revision="main")
 
 
 def test_a_folder_that_is_not_there_names_what_is() -> None:

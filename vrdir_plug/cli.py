@@ -1,4 +1,4 @@
-"""The command ``vrdir``. Exit codes: 0 done, 2 wrong usage or bad input."""
+"""The command ``vrdir``. Exit codes: 0 done, 1 done in part, 2 wrong usage or bad input."""
 
 import argparse
 import hashlib
@@ -18,6 +18,11 @@ from torch import nn
 
 from . import __version__
 from .adapters import find_input
+from .cli_bench import add_bench
+from .cli_doctor import add_doctor
+from .cli_download import add_download
+from .cli_export import add_export
+from .cli_restore import add_restore
 from .corruptions import CORRUPTIONS
 from .data import read_folder
 from .evaluation import Condition, Recogniser, evaluate, read_samples, to_json, to_markdown
@@ -34,13 +39,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_evaluate(commands)
     add_train(commands)
+    add_restore(commands)
+    add_export(commands, build_recogniser)
+    add_download(commands)
+    add_bench(commands, build)
+    add_doctor(commands)
     arguments = parser.parse_args(argv)
     try:
-        arguments.run(arguments)
+        return int(arguments.run(arguments) or 0)
     except (ValueError, OSError) as error:
         print(f"vrdir: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 def add_evaluate(commands: Any) -> None:

@@ -705,26 +705,50 @@ class Restorer(nn.Module):
         return f"{self.config.profile}, {count / 1e6:.2f} M parameters"
 
     @classmethod
-    def from_pretrained(cls, name: str | Path) -> "Restorer":
-        """Trained weights by the name of an embedded profile, or from a folder.
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> "Restorer":
+        """Trained weights: an embedded set, a folder, or a repository on the Hugging Face Hub.
+
+        A repository is taken from the Hub's cache where it is there, and else downloaded. A branch
+        stays at the commit that was downloaded until `vrdir download` is asked for a newer one.
 
         Args:
-            name: "fast", or a folder with config.json and model.safetensors. A bare name of an
-                embedded set is that set: write "./fast" for a folder of your own.
+            name: "fast"; or a folder with config.json and model.safetensors; or "org/name". A bare
+                name of an embedded set is that set: write "./fast" for a folder of your own.
+            revision: commit, tag or branch on the Hub; default "main".
 
         Raises:
-            FileNotFoundError: neither an embedded profile nor such a folder.
+            FileNotFoundError: there is nothing of this name.
+            ConnectionError: it would have to be downloaded, and cannot be.
             WeightsError: the files are damaged, pickled, or of another architecture.
         """
-        folder = weights.locate(name)
+        folder = weights.locate(name, revision)
         values = weights.read_config(folder)
         try:
-            restorer = cls(RestorerConfig.from_dict(values))
+            config = RestorerConfig.from_dict(values)
+            # a stranger's config may ask for more memory than his file has numbers
+            with torch.device("meta"):
+                outline = cls(config)
         except (TypeError, ValueError) as error:
             raise weights.WeightsError(f"{folder / weights.CONFIG}: {error}") from error
+        weights.check(outline, folder)
+        restorer = cls(config)
         weights.load(restorer, folder)
         return restorer.eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors into the folder, made if need be."""
         weights.save(self, asdict(self.config), Path(folder))
+
+    def push_to_hub(self, repository: str, card: str, *, private: bool = False) -> str:
+        """Publish the weights with their card on the Hugging Face Hub.
+
+        Args:
+            repository: "org/name", made if need be; you are logged in (`hf auth login`).
+            card: the text of its README.md: your own, or `weights.model_card` with the table that
+                `vrdir evaluate` printed. Weights without measurements are of no use to others.
+            private: make the repository a private one.
+
+        Returns:
+            The commit: `from_pretrained(repository, revision=commit)` is these weights for ever.
+        """
+        return weights.publish(self, asdict(self.config), repository, card, private)
