@@ -27,7 +27,12 @@ ARROWS: dict[str, set[str]] = {
     "data": {"degradations", "files"},
     "wrap": {"adapters", "inputs", "pixels", "restorer"},
     "training": {"restorer", "losses", "data", "teachers", "weights"},
-    "evaluation": {"corruptions", "files"},
+    "measures": set(),
+    "baselines": {"measures"},
+    "recognisers": {"adapters", "baselines", "pixels", "restorer"},
+    "evaluation": {"corruptions", "measures"},
+    "classification": {"evaluation", "files", "measures"},
+    "tables": {"corruptions", "evaluation", "measures"},
 }
 ARROWS["cli"] = set(ARROWS)
 ARROWS["__init__"] = set(ARROWS) - {"cli"}
@@ -36,7 +41,7 @@ ARROWS["__init__"] = set(ARROWS) - {"cli"}
 CORE = {"torch", "numpy", "PIL", "safetensors", "huggingface_hub", "tqdm"}
 TORCH_ONLY = {"pixels", "inputs", "restorer", "degradations", "losses"}
 # A user may name a timm model there; it is imported when he does.
-IMPORT_LATE = {"cli"}
+IMPORT_LATE = {"recognisers"}
 RECOGNISED = {"timm", "torchvision", "ultralytics", "torchreid", "transformers"}
 
 
