@@ -42,6 +42,14 @@ class Halving(torch.nn.Module):
 class Unknown(torch.nn.Module):
     pass
 
+class Boxes(torch.nn.Module):
+    pretrained_cfg = {"mean": (0, 0, 0), "std": (1, 1, 1)}
+
+    def forward(self, images):
+        box = torch.tensor([[2.0, 3, 12, 15]])
+        assert len(images) == 1 and images[0].shape == (3, 20, 24)
+        return [{"boxes": box, "scores": torch.ones(1), "labels": torch.tensor([3])}]
+
 def text():
     return "not a network"
 
@@ -151,6 +159,54 @@ def test_evaluate_class_folders(folder: Path, capsys: pytest.CaptureFixture[str]
     options = ("--images", "root", "--labels", "folders", "--size", "16", *COLOURS)
     assert main(["evaluate", *options, "--restorer", "none", "--corruption", "fog"]) == 0
     assert "| clean | 0.0% |" in capsys.readouterr().out  # green comes first in the alphabet
+
+
+def test_evaluate_reidentification(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("query", "gallery"):
+        (folder / name).mkdir()
+    for index, name in enumerate(("query/1_c1", "query/2_c1", "gallery/1_c2", "gallery/2_c2")):
+        (folder / f"{index}.png").rename(folder / f"{name}.png")
+    options = ("--images", "query", "--gallery", "gallery", *COLOURS, "--restorer", "none")
+    assert main(["evaluate", *options, "--corruption", "fog"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3:2] == ["| corruption | none rank-1 |", "| clean | 100.0% |"]
+    assert lines[7] == "| corruption | none mAP |"
+
+
+def test_evaluate_detection(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = {
+        "images": [{"id": n, "file_name": f"{n}.png"} for n in range(5)],
+        "annotations": [
+            {"image_id": n, "category_id": 3, "bbox": [2, 3, 10, 12]} for n in range(4)
+        ],
+        "categories": [{"id": 3, "name": "box"}],
+    }
+    (folder / "boxes.json").write_text(json.dumps(content))
+    options = ("--images", ".", "--labels", "boxes.json", "--recogniser", "home_made:Boxes")
+    assert main(["evaluate", *options, "--restorer", "none", "--corruption", "fog"]) == 3
+    captured = capsys.readouterr()
+    assert "| clean | 100.0% |" in captured.out and "left out 4.png" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("library", "remedy"), [("ultralytics", r"AGPL-3.0"), (None, "there is no file absent.pt")]
+)
+def test_yolo_files_that_cannot_be_used(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    library: str | None,
+    remedy: str,
+) -> None:
+    if library:
+        (folder / "absent.pt").touch()
+        monkeypatch.setitem(sys.modules, library, None)
+    (folder / "boxes.json").write_text(
+        '{"images": [{"id": 1, "file_name": "0.png"}], "annotations": [], "categories": []}'
+    )
+    options = ("--images", ".", "--labels", "boxes.json", "--recogniser", "absent.pt")
+    assert main(["evaluate", *options]) == 2
+    assert remedy in only_sentence(capsys)
 
 
 def test_an_interrupted_run_goes_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

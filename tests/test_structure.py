@@ -32,6 +32,8 @@ ARROWS: dict[str, set[str]] = {
     "recognisers": {"adapters", "baselines", "pixels", "restorer"},
     "evaluation": {"corruptions", "measures"},
     "classification": {"evaluation", "files", "measures"},
+    "detection": {"evaluation", "files", "measures"},
+    "reidentification": {"evaluation", "files", "measures"},
     "tables": {"corruptions", "evaluation", "measures"},
 }
 ARROWS["cli"] = set(ARROWS)

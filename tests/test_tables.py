@@ -22,6 +22,7 @@ def reported(**scores: list[list[int]]) -> Report:
     images = [f"{index}.png" for index in range(len(scores["none"][0]))]
     return Report(
         {"size": 16},
+        2000,
         ["top-1"],
         list(scores),
         conditions,

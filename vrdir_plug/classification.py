@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .evaluation import AnswerError, Cell, Sample
 from .files import open_rgb
-from .measures import Mean
+from .measures import RESAMPLES, Mean
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 
@@ -35,6 +35,7 @@ class Classification:
     size: int = 224
     labelled: bool = True
     one_size = True
+    resamples = RESAMPLES
 
     @property
     def measures(self) -> tuple[str, ...]:

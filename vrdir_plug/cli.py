@@ -14,8 +14,10 @@ from .baselines import BASELINES
 from .classification import Classification, read_class_folders, read_table, read_unlabelled
 from .corruptions import CORRUPTIONS
 from .data import read_folder
+from .detection import Detection, read_coco
 from .evaluation import Condition, Report, Restore, Sample, Task, evaluate
-from .recognisers import build_recogniser, build_restorer, fingerprint
+from .recognisers import build_detector, build_recogniser, build_restorer, fingerprint
+from .reidentification import Reidentification, matched
 from .restorer import config_of
 from .tables import to_csv, to_json, to_markdown
 from .teachers import Teacher
@@ -165,6 +167,8 @@ def task_of(arguments: argparse.Namespace) -> tuple[Task, dict[str, str | int]]:
     folder, labels = arguments.images, arguments.labels
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}")
+    if labels and labels.endswith(".json"):
+        return detection_of(arguments)
     samples = read_samples(folder, labels, arguments.split)
     model, pixels = build_recogniser(arguments.recogniser, arguments.recogniser_weights)
 
@@ -172,7 +176,17 @@ def task_of(arguments: argparse.Namespace) -> tuple[Task, dict[str, str | int]]:
         return model(pixels.encode(images))
 
     facts: dict[str, str | int] = {"recogniser sha256": fingerprint(model)}
-    return Classification(samples, recognise, arguments.size, labels is not None), facts
+    if arguments.gallery is None:
+        return Classification(samples, recognise, arguments.size, labels is not None), facts
+    gallery = read_unlabelled(arguments.gallery)
+    return Reidentification(matched(samples, gallery), gallery, recognise), facts
+
+
+def detection_of(arguments: argparse.Namespace) -> tuple[Task, dict[str, str | int]]:
+    samples, annotations = read_coco(arguments.images, Path(arguments.labels))
+    categories = {entry["name"]: entry["id"] for entry in annotations["categories"]}
+    detect, weights = build_detector(arguments.recogniser, arguments.recogniser_weights, categories)
+    return Detection(samples, annotations, detect), {"recogniser sha256": weights}
 
 
 def read_samples(folder: Path, labels: str | None, splits: Sequence[str]) -> list[Sample]:

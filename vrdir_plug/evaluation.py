@@ -50,12 +50,15 @@ class Task(Protocol):
     """What a recogniser is asked, and how its answers are scored.
 
     `measures` names what `scores` returns. Images of one size are recognised in batches.
+    `resamples` is how many bootstrap draws its intervals are from.
     """
 
     @property
     def measures(self) -> tuple[str, ...]: ...
     @property
     def one_size(self) -> bool: ...
+    @property
+    def resamples(self) -> int: ...
     @property
     def samples(self) -> Sequence[Sample]: ...
     @property
@@ -82,7 +85,7 @@ class AnswerError(ValueError):
     """A recogniser that does not fit the task, whatever the image."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Report:
     """Every cell of an evaluation, and what is needed to repeat it.
 
@@ -93,6 +96,7 @@ class Report:
     """
 
     pipeline: Mapping[str, str | int]
+    resamples: int
     measures: Sequence[str]
     restorers: Sequence[str]
     conditions: Sequence[Condition]
@@ -164,6 +168,7 @@ def evaluate(
     conditions = [CLEAN, *conditions]
     pipeline: dict[str, str | int] = {**task.facts, "seed": seed, **versions(), **(facts or {})}
     pipeline["fidelity"] = "measured" if fidelity else "not measured"
+    pipeline["bootstrap"] = f"{task.resamples} draws"
     pipeline["images sha256"] = digest([[sample.name, sample.label] for sample in samples])
     pipeline["pipeline sha256"] = digest(pipeline)
     kept = State(state, digest([pipeline, list(restorers)]))
@@ -196,7 +201,18 @@ def report(
     measures = [*task.measures, *fidelity_of(reference)]
     images = [sample.name for sample in samples]
     failed = [line for condition in conditions for line in kept.done[condition][1]]
-    return Report(pipeline, measures, restorers, conditions, images, skipped, failed, cells, scores)
+    return Report(
+        pipeline,
+        task.resamples,
+        measures,
+        restorers,
+        conditions,
+        images,
+        skipped,
+        failed,
+        cells,
+        scores,
+    )
 
 
 def fidelity_of(cell: Cell) -> dict[str, Score]:

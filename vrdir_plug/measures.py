@@ -39,7 +39,7 @@ class Mean:
         return counts @ self.values / self.values.size
 
 
-def draws(images: int, resamples: int = RESAMPLES) -> Iterator[Scores]:
+def draws(images: int, resamples: int) -> Iterator[Scores]:
     """How often each of N images is drawn, N times with replacement: chunks (B, N), seeded.
 
     Two scores on the same draws are paired: their difference is resampled image by image.

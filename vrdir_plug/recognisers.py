@@ -7,7 +7,7 @@ import hashlib
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -80,6 +80,48 @@ def called(module: str, function: str) -> Any:
     # As `python -m` does and an installed command does not.
     sys.path.insert(0, os.getcwd())
     return getattr(importlib.import_module(module), function)()
+
+
+def build_detector(
+    name: str, weights: Path | None, categories: Mapping[str, int]
+) -> tuple[Callable[[Tensor], Tensor], str]:
+    """A detector, and the SHA-256 of its weights; ValueError says why it cannot be built.
+
+    RGB (1, 3, H, W) in [0, 1] -> rows [x1, y1, x2, y2, score, category id]. `categories` are the
+    ids by name. A file `.pt` is a YOLO of ultralytics, whose classes are found by their names;
+    anything else is built as a recogniser, and its labels are ids, as those of torchvision are.
+    """
+    if name.endswith(".pt"):
+        return build_yolo(name, categories)
+    model, pixels = build_recogniser(name, weights)
+
+    def detect(images: Tensor) -> Tensor:
+        found = model([pixels.encode(images)[0]])[0]
+        return torch.cat([found["boxes"], found["scores"][:, None], found["labels"][:, None]], 1)
+
+    return detect, fingerprint(model)
+
+
+def build_yolo(file: str, categories: Mapping[str, int]) -> tuple[Callable[[Tensor], Tensor], str]:
+    if not Path(file).is_file():
+        raise ValueError(f"there is no file {file}")
+    try:
+        yolo = importlib.import_module("ultralytics").YOLO(file)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{file} needs ultralytics (AGPL-3.0): install it") from error
+    ids = {number: categories[name] for number, name in yolo.names.items() if name in categories}
+    if not ids:
+        raise ValueError(f"none of the classes of {file} is a category of the labels")
+
+    def detect(images: Tensor) -> Tensor:
+        # ultralytics takes arrays as OpenCV reads them: BGR, 8 bits
+        pixels = (images[0].flip(0).permute(1, 2, 0) * 255).round().byte().cpu().numpy()
+        # so low a confidence, as its own validation does: mAP wants the whole curve
+        (found,) = yolo.predict(pixels, conf=0.001, verbose=False)
+        rows = [row for row in found.boxes.data.tolist() if int(row[5]) in ids]
+        return torch.tensor([[*row[:5], ids[int(row[5])]] for row in rows]).view(-1, 6)
+
+    return detect, fingerprint(yolo.model)
 
 
 def load_weights(model: nn.Module, file: Path) -> None:

@@ -1,6 +1,7 @@
 """What an evaluation found, as Markdown, JSON and CSV: the same report gives the same bytes."""
 
 import csv
+import functools
 import io
 import json
 from collections.abc import Sequence
@@ -65,6 +66,7 @@ def rows_of(conditions: Sequence[Condition]) -> dict[str, list[Condition]]:
 Resampled = dict[tuple[Condition, str, str], Scores]
 
 
+@functools.lru_cache(maxsize=1)
 def resample(report: Report) -> Resampled:
     """Each score on the same bootstrap draws: (B,), by condition, restorer and measure."""
     scores = {
@@ -73,7 +75,8 @@ def resample(report: Report) -> Resampled:
         for measure, score in found.items()
     }
     chunks = [
-        [score.drawn(counts) for score in scores.values()] for counts in draws(len(report.images))
+        [score.drawn(counts) for score in scores.values()]
+        for counts in draws(len(report.images), report.resamples)
     ]
     return dict(zip(scores, map(np.concatenate, zip(*chunks, strict=True)), strict=True))
 
