@@ -128,6 +128,7 @@ def test_evaluate_several_restorers_on_chosen_corruptions(
 ) -> None:
     options = ["--restorer", "unsharp", "--restorer", "home_made:inverter", "--corruption", "fog"]
     options += ["--severity", "1", "--severity", "4", "--fidelity", "--csv", "table.csv"]
+    options += ["--html", "page.html"]
     assert evaluate(*COLOURS, *options) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "| unsharp top-1 |" in lines[0] and "| home_made:inverter top-1 |" in lines[0]
@@ -139,6 +140,7 @@ def test_evaluate_several_restorers_on_chosen_corruptions(
         "| mean over corruptions",
     ]
     assert "none PSNR" in lines[8] and "none SSIM" in lines[16]
+    assert "against PSNR" in (folder / "page.html").read_text()
     assert len((folder / "table.csv").read_text().splitlines()) == 1 + 3 * 3 * 5
 
 

@@ -35,6 +35,7 @@ ARROWS: dict[str, set[str]] = {
     "detection": {"evaluation", "files", "measures"},
     "reidentification": {"evaluation", "files", "measures"},
     "tables": {"corruptions", "evaluation", "measures"},
+    "page": {"evaluation", "tables"},
 }
 ARROWS["cli"] = set(ARROWS)
 ARROWS["__init__"] = set(ARROWS) - {"cli"}

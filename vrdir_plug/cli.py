@@ -16,6 +16,7 @@ from .corruptions import CORRUPTIONS
 from .data import read_folder
 from .detection import Detection, read_coco
 from .evaluation import Condition, Report, Restore, Sample, Task, evaluate
+from .page import to_html
 from .recognisers import build_detector, build_recogniser, build_restorer, fingerprint
 from .reidentification import Reidentification, matched
 from .restorer import config_of
@@ -77,6 +78,7 @@ def add_evaluate(commands: Any) -> None:
     option("--fidelity", action="store_true", help="PSNR and SSIM, too")
     option("--json", type=Path, help="write every cell, image by image, to this file")
     option("--csv", type=Path, help="write a line for every comparison to this file")
+    option("--html", type=Path, help="write one page with tables and figures to this file")
 
 
 def add_train(commands: Any) -> None:
@@ -117,7 +119,7 @@ def positive(text: str) -> int:
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
-    outputs = [file for file in (arguments.json, arguments.csv) if file]
+    outputs = [file for file in (arguments.json, arguments.csv, arguments.html) if file]
     for file in outputs:
         if not file.parent.is_dir():
             raise ValueError(f"there is no folder {file.parent} to write {file.name} into")
@@ -157,6 +159,8 @@ def publish(report: Report, arguments: argparse.Namespace, state: Path | None) -
         arguments.json.write_text(to_json(report), encoding="utf-8")
     if arguments.csv:
         arguments.csv.write_text(to_csv(report), encoding="utf-8")
+    if arguments.html:
+        arguments.html.write_text(to_html(report), encoding="utf-8")
     if state:
         state.unlink()
     return 3 if report.skipped or report.failed else 0
