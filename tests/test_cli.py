@@ -22,7 +22,7 @@ class Colours(torch.nn.Module):
     pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 
     def forward(self, x):
-        assert x.min() >= -2.001 and x.max() <= 2.001 and x.min() < -0.5
+        assert x.min() >= -2.001 and x.max() <= 2.001
         return x.mean(dim=(2, 3))
 
 class Halving(torch.nn.Module):
@@ -42,9 +42,34 @@ class Halving(torch.nn.Module):
 class Unknown(torch.nn.Module):
     pass
 
+class Boxes(torch.nn.Module):
+    pretrained_cfg = {"mean": (0, 0, 0), "std": (1, 1, 1)}
+
+    def forward(self, images):
+        box = torch.tensor([[2.0, 3, 12, 15]])
+        assert len(images) == 1 and images[0].shape == (3, 20, 24)
+        return [{"boxes": box, "scores": torch.ones(1), "labels": torch.tensor([3])}]
+
 def text():
     return "not a network"
+
+def inverter():
+    return lambda images: 1 - images
+
+def interrupting():
+    import pathlib
+    mark, calls = pathlib.Path("interrupted"), []
+
+    def restore(images):
+        calls.append(images)
+        if len(calls) == 3 and not mark.exists():
+            mark.touch()
+            raise KeyboardInterrupt
+        return images
+
+    return restore
 """
+COLOURS = ("--recogniser", "home_made:Colours")
 
 
 @pytest.fixture
@@ -82,18 +107,120 @@ def test_evaluate_compares_with_and_without_the_restorer(
     options = ("--recogniser", "home_made:Colours", "--restorer", "untrained", "--split", "dev")
     assert evaluate(*options, "--severity", "2", "--json", "first.json") == 0
     table = capsys.readouterr().out
-    assert "| clean | 100.0% | 100.0% | +0.0 [+0.0, +0.0] |" in table
+    assert "| clean | 100.0% | 100.0% | +0.0 [+0.0, +0.0] | no significant change (p 1) |" in table
     assert "| jpeg_compression 2 |" in table and "| mean over corruptions |" in table
-    assert "recogniser home_made:Colours" in table and "restorer untrained" in table
+    assert "recogniser home_made:Colours" in table and "restorer untrained sha256" in table
     content = json.loads((folder / "first.json").read_text())
-    assert len(content["cells"]) == 14 and len(content["pipeline"]["restorer sha256"]) == 64
+    assert len(content["cells"]) == 2 * 26
+    assert len(content["pipeline"]["restorer untrained sha256"]) == 64
+    assert not (folder / "first.state").exists()
     assert evaluate(*options, "--severity", "2", "--batch-size", "3", "--json", "again.json") == 0
     assert (folder / "first.json").read_bytes() == (folder / "again.json").read_bytes()
 
 
 def test_evaluate_without_a_restorer(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate("--recogniser", "home_made:Colours", "--restorer", "none") == 0
-    assert "| corruption | unrestored top-1 |\n" in capsys.readouterr().out
+    assert evaluate(*COLOURS, "--restorer", "none") == 0
+    assert "| corruption | none top-1 |\n" in capsys.readouterr().out
+
+
+def test_evaluate_several_restorers_on_chosen_corruptions(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--restorer", "unsharp", "--restorer", "home_made:inverter", "--corruption", "fog"]
+    options += ["--severity", "1", "--severity", "4", "--fidelity", "--csv", "table.csv"]
+    options += ["--html", "page.html"]
+    assert evaluate(*COLOURS, *options) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "| unsharp top-1 |" in lines[0] and "| home_made:inverter top-1 |" in lines[0]
+    assert [line.split(" | ")[0] for line in lines[2:7]] == [
+        "| clean",
+        "| fog 1",
+        "| fog 4",
+        "| mean over seen",
+        "| mean over corruptions",
+    ]
+    assert "none PSNR" in lines[8] and "none SSIM" in lines[16]
+    assert "against PSNR" in (folder / "page.html").read_text()
+    assert len((folder / "table.csv").read_text().splitlines()) == 1 + 3 * 3 * 5
+
+
+def test_evaluate_without_labels_measures_agreement(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--images", ".", "--size", "16", *COLOURS, "--restorer", "home_made:inverter")
+    assert main(["evaluate", *options, "--corruption", "brightness"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("| corruption | none agreement | home_made:inverter agreement |")
+    assert lines[2].startswith("| clean | 100.0% | 0.0% |")
+
+
+def test_evaluate_class_folders(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for index, name in enumerate(("red", "green", "red", "green")):
+        (folder / "root" / name).mkdir(parents=True, exist_ok=True)
+        (folder / f"{index}.png").rename(folder / "root" / name / f"{index}.png")
+    options = ("--images", "root", "--labels", "folders", "--size", "16", *COLOURS)
+    assert main(["evaluate", *options, "--restorer", "none", "--corruption", "fog"]) == 0
+    assert "| clean | 0.0% |" in capsys.readouterr().out  # green comes first in the alphabet
+
+
+def test_evaluate_reidentification(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("query", "gallery"):
+        (folder / name).mkdir()
+    for index, name in enumerate(("query/1_c1", "query/2_c1", "gallery/1_c2", "gallery/2_c2")):
+        (folder / f"{index}.png").rename(folder / f"{name}.png")
+    options = ("--images", "query", "--gallery", "gallery", *COLOURS, "--restorer", "none")
+    assert main(["evaluate", *options, "--corruption", "fog"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3:2] == ["| corruption | none rank-1 |", "| clean | 100.0% |"]
+    assert lines[7] == "| corruption | none mAP |"
+
+
+def test_evaluate_detection(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = {
+        "images": [{"id": n, "file_name": f"{n}.png"} for n in range(5)],
+        "annotations": [
+            {"image_id": n, "category_id": 3, "bbox": [2, 3, 10, 12]} for n in range(4)
+        ],
+        "categories": [{"id": 3, "name": "box"}],
+    }
+    (folder / "boxes.json").write_text(json.dumps(content))
+    options = ("--images", ".", "--labels", "boxes.json", "--recogniser", "home_made:Boxes")
+    assert main(["evaluate", *options, "--restorer", "none", "--corruption", "fog"]) == 1
+    captured = capsys.readouterr()
+    assert "| clean | 100.0% |" in captured.out and "left out 4.png" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("library", "remedy"), [("ultralytics", r"AGPL-3.0"), (None, "there is no file absent.pt")]
+)
+def test_yolo_files_that_cannot_be_used(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    library: str | None,
+    remedy: str,
+) -> None:
+    if library:
+        (folder / "absent.pt").touch()
+        monkeypatch.setitem(sys.modules, library, None)
+    (folder / "boxes.json").write_text(
+        '{"images": [{"id": 1, "file_name": "0.png"}], "annotations": [], "categories": []}'
+    )
+    options = ("--images", ".", "--labels", "boxes.json", "--recogniser", "absent.pt")
+    assert main(["evaluate", *options]) == 2
+    assert remedy in only_sentence(capsys)
+
+
+def test_an_interrupted_run_goes_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = (*COLOURS, "--corruption", "fog", "--corruption", "snow", "--json", "run.json")
+    assert evaluate(*options, "--restorer", "home_made:interrupting") == 130
+    assert "interrupted; finished conditions are kept" in capsys.readouterr().err
+    assert len((folder / "run.state").read_text().splitlines()) == 2
+    assert evaluate(*options, "--restorer", "none") == 2
+    assert "run.state is of an interrupted run" in capsys.readouterr().err
+    assert evaluate(*options, "--restorer", "home_made:interrupting") == 0
+    assert len(json.loads((folder / "run.json").read_text())["cells"]) == 6
+    assert not (folder / "run.state").exists()
 
 
 @pytest.mark.parametrize(
@@ -114,16 +241,16 @@ def test_recognisers_by_name_with_weights_from_a_file(
 
 def test_unreadable_images_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "2.png").write_text("not an image")
-    assert evaluate("--recogniser", "home_made:Colours", "--restorer", "none") == 0
+    assert evaluate(*COLOURS, "--restorer", "none") == 1
     captured = capsys.readouterr()
     assert "vrdir: left out 2.png: " in captured.err
-    assert "3 images; 1 unreadable images left out" in captured.out
+    assert "3 images; 1 images could not be read and are left out" in captured.out
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--recogniser", "home_made"], "'home_made' is not timm:NAME, torchvision:NAME or"),
+        (["--recogniser", "home_made"], "'home_made' is not timm:NAME, torchvision:NAME, torch"),
         (["--recogniser", "home_made:absent"], "cannot build home_made:absent: module"),
         (["--recogniser", "home_made:text"], "came str, expected a torch.nn.Module"),
         (["--recogniser", "home_made:Unknown"], "Unknown does not tell how it expects its pixels"),
@@ -131,7 +258,14 @@ def test_unreadable_images_are_named(folder: Path, capsys: pytest.CaptureFixture
         (["--recogniser", "timm:no_such_net"], "cannot build timm:no_such_net: Unknown model"),
         (["--recogniser", "torchvision:no_such_net"], "Unknown model no_such_net"),
         (["--recogniser", "home_made:Colours", "--restorer", "absent"], "no weights 'absent'"),
+        (
+            [*COLOURS, "--restorer", "home_made:absent"],
+            "cannot build the restorer home_made:absent",
+        ),
+        ([*COLOURS, "--restorer", "home_made:text"], "returned str, expected a callable restorer"),
         (["--recogniser", "home_made:Colours", "--split", "x"], "no split 'x'"),
+        ([*COLOURS, "--labels", "folders", "--split", "x"], "--split needs --labels with a CSV"),
+        ([*COLOURS, "--images", "absent"], "there is no folder absent"),
         (["--recogniser", "home_made:Colours", "--json", "no/where.json"], "no folder no"),
     ],
 )

@@ -1,31 +1,20 @@
 import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.stats
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision import transforms
 
-from vrdir_plug.evaluation import (
-    CLEAN,
-    Condition,
-    Recogniser,
-    Report,
-    Sample,
-    compare,
-    evaluate,
-    load_image,
-    paired_interval,
-    read_samples,
-    to_json,
-    to_markdown,
-)
+from vrdir_plug.classification import Classification
+from vrdir_plug.evaluation import CLEAN, Condition, Report, Restore, Sample, evaluate
+from vrdir_plug.tables import to_json, to_markdown
 
 NOISE, FOG = Condition("gaussian_noise", 3), Condition("fog", 2)
-HEADER = "path,split,label\n"
+CONDITIONS = [NOISE, FOG]
 
 
 def brightest_channel(images: Tensor) -> Tensor:
@@ -33,24 +22,27 @@ def brightest_channel(images: Tensor) -> Tensor:
     return images.mean(dim=(2, 3))
 
 
-def always_red(images: Tensor) -> Tensor:
-    return torch.tensor([1.0, 0, 0]).expand(len(images), 3)
+def none(images: Tensor) -> Tensor:
+    return images
+
+
+def redden(images: Tensor) -> Tensor:
+    return images * torch.tensor([1.0, 0, 0]).view(3, 1, 1)
 
 
 class Recorder:
-    """Remembers every batch it was shown."""
+    """A restorer that does nothing and remembers every batch it was shown."""
 
     def __init__(self) -> None:
         self.batches: list[Tensor] = []
 
     def __call__(self, images: Tensor) -> Tensor:
         self.batches.append(images.clone())
-        return always_red(images)
+        return images
 
     def pixels(self) -> Tensor:
-        """Of each image the three conditions: (N, 3, 3, 16, 16)."""
-        conditions = (self.batches[start::3] for start in range(3))
-        return torch.stack([torch.cat(batches) for batches in conditions], dim=1)
+        """Of each of the three conditions all images: (3, N, 3, 16, 16)."""
+        return torch.cat(self.batches).unflatten(0, (3, -1))
 
 
 @pytest.fixture
@@ -68,104 +60,44 @@ def samples(tmp_path: Path) -> list[Sample]:
 
 
 def run(
-    samples: list[Sample], contestants: dict[str, Recogniser], batch_size: int = 2, seed: int = 0
+    samples: Sequence[Sample],
+    restorers: dict[str, Restore],
+    *,
+    batch_size: int = 2,
+    seed: int = 0,
+    recognise: Callable[[Tensor], Tensor] = brightest_channel,
+    state: Path | None = None,
+    fidelity: bool = False,
 ) -> Report:
-    return evaluate(samples, contestants, [NOISE, FOG], size=16, batch_size=batch_size, seed=seed)
-
-
-# --- labels and images ---------------------------------------------------------------------------
-
-
-def test_labels_are_read_for_the_wanted_splits(tmp_path: Path, samples: list[Sample]) -> None:
-    table = tmp_path / "labels.csv"
-    table.write_text(f"\ufeff{HEADER}0.png,dev,0\n1.png,test,1\n2.png,train,\n4.png,dev,7\n")
-    first, last = read_samples(tmp_path, table, ["dev"])
-    assert first == Sample("0.png", tmp_path / "0.png", 0)
-    assert last == Sample("4.png", tmp_path / "4.png", 7)
-    assert [sample.label for sample in read_samples(tmp_path, table, ["dev", "test"])] == [0, 1, 7]
-
-
-@pytest.mark.parametrize(
-    ("text", "splits", "message"),
-    [
-        ("file,label\n0.png,0\n", [], "no column 'path'"),
-        ("path,class\n0.png,0\n", [], "no column 'label'"),
-        ("path,label\n0.png,0\n", ["dev"], "no column 'split'"),
-        (HEADER + "0.png,dev,0\n", ["test"], r"no split 'test', only \['dev'\]"),
-        (HEADER + "0.png,dev,0\n1.png,dev,\n", [], "line 3: the label of '1.png' is ''"),
-        (HEADER + "0.png,dev,cat\n", [], "line 2: the label of '0.png' is 'cat'"),
-        (HEADER + "0.png,dev,-1\n", [], "line 2: the label of '0.png' is '-1'"),
-        (HEADER + "0.png\n", [], "line 2: the label of '0.png' is ''"),
-        (HEADER + "absent.png,dev,0\n", [], "line 2: there is no file 'absent.png'"),
-        (HEADER, [], "lists no images"),
-        ("", [], "no column 'path'"),
-    ],
-)
-def test_wrong_labels_are_refused(
-    tmp_path: Path, samples: list[Sample], text: str, splits: list[str], message: str
-) -> None:
-    table = tmp_path / "labels.csv"
-    table.write_text(text)
-    with pytest.raises(ValueError, match=message):
-        read_samples(tmp_path, table, splits)
-
-
-@pytest.mark.parametrize("size", [(50, 31), (31, 50), (33, 33), (10, 7), (299, 200)])
-@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])
-def test_images_are_resized_and_cropped_as_torchvision_does(
-    tmp_path: Path, size: tuple[int, int], mode: str
-) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
-    file = tmp_path / "image.png"
-    Image.fromarray(pixels).convert(mode).save(file)
-    oracle = transforms.Compose(
-        [
-            transforms.Resize(24, transforms.InterpolationMode.BICUBIC),
-            transforms.CenterCrop(24),
-            transforms.ToTensor(),
-        ]
+    return evaluate(
+        Classification(samples, recognise, 16),
+        restorers,
+        CONDITIONS,
+        batch_size=batch_size,
+        seed=seed,
+        state=state,
+        fidelity=fidelity,
     )
-    expected = oracle(Image.open(file).convert("RGB"))
-    torch.testing.assert_close(load_image(file, 24), expected, rtol=0, atol=0)
 
 
-def test_unreadable_images_are_left_out_and_listed(tmp_path: Path, samples: list[Sample]) -> None:
-    jpeg = tmp_path / "whole.jpg"
-    Image.open(samples[0].file).save(jpeg)
-    (tmp_path / "truncated.jpg").write_bytes(jpeg.read_bytes()[:-100])
-    (tmp_path / "text.png").write_text("not an image")
-    (tmp_path / "empty.png").write_bytes(b"")
-    Image.fromarray(np.full((9, 9), 1000, dtype=np.uint16)).save(tmp_path / "deep.png")
-    names = ["truncated.jpg", "text.png", "empty.png", "deep.png"]
-    broken = [Sample(name, tmp_path / name, 0) for name in names]
-    report = run([*broken[:3], *samples, broken[3]], {"colour": brightest_channel})
-    assert [line.split(":")[0] for line in report.skipped] == names
-    assert list(report.images) == [sample.name for sample in samples]
-    np.testing.assert_array_equal(report.correct[CLEAN, "colour"], np.ones(5))
-    assert "5 images; 4 unreadable images left out" in to_markdown(report)
-    with pytest.raises(ValueError, match="none of the 4 images can be read"):
-        run(broken, {"colour": brightest_channel})
-
-
-# --- the evaluation ------------------------------------------------------------------------------
+def right(report: Report, condition: Condition, name: str) -> list[float]:
+    return report.scores[condition, name]["top-1"].values.tolist()  # type: ignore[attr-defined]
 
 
 def test_top1_is_counted_image_by_image(samples: list[Sample]) -> None:
-    report = run(samples, {"red": always_red, "colour": brightest_channel})
-    assert list(report.contestants) == ["red", "colour"]
+    report = run(samples, {"none": none, "red": redden})
+    assert list(report.restorers) == ["none", "red"]
     assert list(report.conditions) == [CLEAN, NOISE, FOG]
     for condition in report.conditions:
-        np.testing.assert_array_equal(report.correct[condition, "red"], [1, 0, 0, 1, 0])
-        np.testing.assert_array_equal(report.correct[condition, "colour"], np.ones(5))
+        assert right(report, condition, "red") == [1, 0, 0, 1, 0]
+        assert right(report, condition, "none") == [1] * 5
+        assert report.cells[condition, "red"] == {"classes": [0] * 5}
 
 
-def test_every_contestant_sees_the_same_pixels(samples: list[Sample]) -> None:
-    def vandal(images: Tensor) -> Tensor:
-        return always_red(images.zero_())
-
+def test_every_restorer_sees_the_same_pixels(samples: list[Sample]) -> None:
     first, second = Recorder(), Recorder()
-    run(samples, {"first": first, "vandal": vandal, "second": second})
-    assert first.pixels().shape == (len(samples), 3, 3, 16, 16)
+    run(samples, {"first": first, "vandal": lambda images: images.zero_(), "second": second})
+    assert first.pixels().shape == (3, len(samples), 3, 16, 16)
     assert torch.equal(first.pixels(), second.pixels())
 
 
@@ -178,125 +110,129 @@ def test_pixels_depend_on_neither_batch_size_nor_selection_but_on_the_seed(
     run(samples[3:], {"recorder": part}, batch_size=2)
     run(samples, {"recorder": other}, seed=1)
     assert torch.equal(single.pixels(), whole.pixels())
-    assert torch.equal(part.pixels(), whole.pixels()[3:])
-    changed = (other.pixels() != whole.pixels()).flatten(2).any(2)  # (image, condition)
-    assert changed.tolist() == [[False, True, True]] * 5
+    assert torch.equal(part.pixels(), whole.pixels()[:, 3:])
+    changed = (other.pixels() != whole.pixels()).flatten(2).any(2)  # (condition, image)
+    assert changed.tolist() == [[False] * 5, [True] * 5, [True] * 5]
 
 
 def test_each_image_gets_noise_of_its_own(samples: list[Sample]) -> None:
     recorder = Recorder()
     run([samples[0], Sample("twin.png", samples[0].file, 0)], {"recorder": recorder})
-    changed = (recorder.pixels()[0] != recorder.pixels()[1]).flatten(1).any(1)
+    changed = (recorder.pixels()[:, 0] != recorder.pixels()[:, 1]).flatten(1).any(1)
     assert changed.tolist() == [False, True, True]
 
 
-@pytest.mark.parametrize(
-    ("recognise", "message"),
-    [
-        (lambda images: images, r"liar returned \(2, 3, 16, 16\) for 2 images"),
-        (lambda images: images.mean(dim=(0, 2, 3)), r"liar returned \(3,\) for 2 images"),
-        (lambda images: {"logits": images}, "liar returned dict for 2 images"),
-        (lambda images: brightest_channel(images) / 0, "liar returned logits that are NaN or inf"),
-        (lambda images: always_red(images)[:, :1], "label 1 is beyond the 1 classes of liar"),
-    ],
-    ids=["images", "no batch", "dictionary", "NaN", "too few classes"],
-)
-def test_recognisers_that_return_anything_else_are_refused(
-    samples: list[Sample], recognise: Recogniser, message: str
+def test_fidelity_is_measured_on_what_the_recogniser_sees(samples: list[Sample]) -> None:
+    report = run(samples, {"none": none, "black": torch.zeros_like}, fidelity=True)
+    assert report.measures == ["top-1", "PSNR", "SSIM"]
+    values = {key: found["PSNR"].value for key, found in report.scores.items()}
+    assert values[CLEAN, "none"] == 100
+    assert values[CLEAN, "none"] > values[NOISE, "none"] > values[NOISE, "black"]
+    assert report.scores[CLEAN, "none"]["SSIM"].value == 1
+
+
+# --- bad input -----------------------------------------------------------------------------------
+
+
+def test_unreadable_images_are_left_out_and_listed(tmp_path: Path, samples: list[Sample]) -> None:
+    jpeg = tmp_path / "whole.jpg"
+    Image.open(samples[0].file).save(jpeg)
+    (tmp_path / "truncated.jpg").write_bytes(jpeg.read_bytes()[:-100])
+    (tmp_path / "text.png").write_text("not an image")
+    (tmp_path / "empty.png").write_bytes(b"")
+    Image.fromarray(np.full((9, 9), 1000, dtype=np.uint16)).save(tmp_path / "deep.png")
+    names = ["truncated.jpg", "text.png", "empty.png", "deep.png"]
+    broken = [Sample(name, tmp_path / name, 0) for name in names]
+    report = run([*broken[:3], *samples, broken[3]], {"none": none})
+    assert [line.split(":")[0] for line in report.skipped] == names
+    assert list(report.images) == [sample.name for sample in samples]
+    assert right(report, CLEAN, "none") == [1] * 5
+    assert "5 images; 4 images could not be read" in to_markdown(report)
+    with pytest.raises(ValueError, match="none of the 4 images can be read"):
+        run(broken, {"none": none})
+
+
+def test_an_image_that_the_model_fails_on_counts_as_not_recognised(samples: list[Sample]) -> None:
+    def no_blue(images: Tensor) -> Tensor:
+        logits = brightest_channel(images)
+        if (logits.argmax(1) == 2).any():
+            raise RuntimeError("blue")
+        return logits
+
+    report = run(samples, {"none": none}, recognise=no_blue, batch_size=5, fidelity=True)
+    assert right(report, FOG, "none") == [1, 1, 0, 1, 1]
+    assert report.failed[0] == "2.png (clean, none): RuntimeError: blue"
+    assert len(report.failed) == 3
+    assert "3 images had no answer" in to_markdown(report)
+
+
+def test_a_model_that_fails_on_every_image_is_refused(samples: list[Sample]) -> None:
+    def broken(images: Tensor) -> Tensor:
+        return brightest_channel(images) / 0
+
+    with pytest.raises(ValueError, match=r"every image: 0.png \(clean, none\): .* NaN or infinite"):
+        run(samples, {"none": none}, recognise=broken)
+
+
+def test_a_restorer_that_changes_the_size_is_refused(samples: list[Sample]) -> None:
+    with pytest.raises(ValueError, match=r"returned \(2, 3, 8, 8\) for images \(2, 3, 16, 16\)"):
+        run(samples, {"half": lambda images: images[..., ::2, ::2]})
+
+
+# --- interrupted runs ----------------------------------------------------------------------------
+
+
+class Interrupted:
+    """A restorer that is stopped by Ctrl-C after some batches."""
+
+    def __init__(self, batches: int) -> None:
+        self.left = batches
+
+    def __call__(self, images: Tensor) -> Tensor:
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return images
+
+
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
+    tmp_path: Path, samples: list[Sample]
 ) -> None:
-    with pytest.raises(ValueError, match=message):
-        run(samples, {"liar": recognise})
+    state = tmp_path / "run.state"
+    expected = to_json(run(samples, {"none": none}))
+    with pytest.raises(KeyboardInterrupt):
+        run(samples, {"none": Interrupted(7)}, state=state)  # three batches a condition
+    with state.open("a") as file:
+        file.write('{"key": "cut o')
+    recorder = Recorder()
+    assert to_json(run(samples, {"none": recorder}, state=state)) == expected
+    assert len(recorder.batches) == 3  # the last condition alone
+    assert len(state.read_text().splitlines()) == 3
 
 
-# --- what comes out ------------------------------------------------------------------------------
-
-
-def reported(**scores: list[list[int]]) -> Report:
-    """A report from each contestant's scores under CLEAN, NOISE and FOG."""
-    conditions = [CLEAN, NOISE, FOG]
-    correct = {
-        (condition, name): np.array(row, dtype=np.float64)
-        for name, rows in scores.items()
-        for condition, row in zip(conditions, rows, strict=True)
-    }
-    images = [f"{index}.png" for index in range(len(correct[CLEAN, next(iter(scores))]))]
-    return Report({"size": 16}, list(scores), conditions, images, [], correct)
-
-
-TWO = reported(
-    plain=[[1, 1, 1, 0], [0, 0, 1, 0], [1, 1, 1, 0]], restored=[[1, 1, 0, 0], [1, 0, 1, 0], [1] * 4]
-)
-
-
-def test_comparison_by_hand() -> None:
-    clean, noise, fog, mean = compare(TWO, "restored")
-    assert (clean.condition, clean.baseline, clean.top1) == ("clean", 0.75, 0.5)
-    assert clean.recovery is None
-    assert (noise.condition, noise.baseline, noise.top1) == ("gaussian_noise 3", 0.25, 0.5)
-    assert noise.recovery == pytest.approx((0.5 - 0.25) / (0.75 - 0.25))
-    assert (fog.baseline, fog.top1, fog.recovery) == (0.75, 1.0, None)
-    assert (mean.condition, mean.baseline, mean.top1) == ("mean over corruptions", 0.5, 0.75)
-    assert mean.recovery == pytest.approx((0.75 - 0.5) / (0.75 - 0.5))
-
-
-def test_mean_resamples_images_not_cells() -> None:
-    *_, mean = compare(TWO, "restored")
-    # Per image, the mean over noise and fog changes by 1/2, 0, 0, 1/2.
-    assert mean.interval == paired_interval(np.array([0.5, 0, 0, 0.5]))
-
-
-@pytest.mark.parametrize("count", [30, 400])
-def test_interval_is_scipys_paired_percentile_bootstrap(count: int) -> None:
-    rng = np.random.default_rng(1)
-    before, after = rng.random(count) < 0.5, rng.random(count) < 0.6
-    difference = after.astype(float) - before
-    expected = scipy.stats.bootstrap(
-        (after.astype(float), before.astype(float)),
-        lambda a, b, axis: (a - b).mean(axis=axis),
-        paired=True,
-        vectorized=True,
-        method="percentile",
-        rng=np.random.default_rng(2),
-    ).confidence_interval
-    np.testing.assert_allclose(paired_interval(difference), expected, atol=1.01 / count + 0.003)
-    assert paired_interval(difference) == paired_interval(difference)
-
-
-def test_interval_of_no_change_is_zero() -> None:
-    assert paired_interval(np.zeros(10)) == (0, 0)
-
-
-def test_markdown() -> None:
-    lines = to_markdown(TWO).splitlines()
-    assert lines[0] == (
-        "| corruption | plain top-1 | restored top-1 | difference [95 % CI] | recovery |"
-    )
-    assert lines[1] == "| --- | ---: | ---: | ---: | ---: |"
-    assert lines[2].startswith("| clean | 75.0% | 50.0% | -25.0 [-75.0, +0.0] |")
-    assert lines[3].startswith("| gaussian_noise 3 | 25.0% | 50.0% | +25.0 [+0.0, +75.0] | 50% |")
-    assert lines[5].startswith("| mean over corruptions | 50.0% | 75.0% | +25.0 [")
-    assert lines[-1] == "4 images; size 16"
-
-
-def test_markdown_of_the_baseline_alone() -> None:
-    lines = to_markdown(reported(plain=[[1, 1], [0, 1], [0, 0]])).splitlines()
-    assert lines[0] == "| corruption | plain top-1 |"
-    assert lines[5] == "| mean over corruptions | 25.0% |"
+def test_the_state_of_another_run_is_refused(tmp_path: Path, samples: list[Sample]) -> None:
+    state = tmp_path / "run.state"
+    run(samples, {"none": none}, state=state)
+    others: list[Callable[[], Report]] = [
+        lambda: run(samples, {"none": none}, seed=1, state=state),
+        lambda: run(samples[1:], {"none": none}, state=state),
+        lambda: run([replace(samples[0], label=2)], {"none": none}, state=state),
+        lambda: run(samples, {"none": none, "red": redden}, state=state),
+    ]
+    for other in others:
+        with pytest.raises(ValueError, match="is of an interrupted run with other images"):
+            other()
 
 
 def test_json_holds_every_cell_and_the_same_bytes_each_time(samples: list[Sample]) -> None:
-    contestants: dict[str, Recogniser] = {"red": always_red, "colour": brightest_channel}
-    text = to_json(run(samples, contestants))
-    assert text == to_json(run(samples, contestants, batch_size=5))
+    restorers: dict[str, Restore] = {"none": none, "red": redden}
+    text = to_json(run(samples, restorers, fidelity=True))
+    assert text == to_json(run(samples, restorers, fidelity=True, batch_size=5))
     content = json.loads(text)
     assert content["images"] == ["0.png", "1.png", "2.png", "3.png", "4.png"]
     assert content["pipeline"]["size"] == 16 and content["pipeline"]["seed"] == 0
     assert len(content["cells"]) == 6
-    assert content["cells"][2] == {
-        "corruption": "gaussian_noise",
-        "severity": 3,
-        "contestant": "red",
-        "n": 5,
-        "top1": 0.4,
-        "correct": "10010",
-    }
+    cell = content["cells"][3]
+    assert (cell["corruption"], cell["severity"], cell["restorer"]) == ("gaussian_noise", 3, "red")
+    assert (cell["n"], cell["top-1"], cell["images"]["classes"]) == (5, 0.4, [0] * 5)
+    assert len(cell["images"]["PSNR"]) == 5

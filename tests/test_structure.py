@@ -17,7 +17,8 @@ ARROWS: dict[str, set[str]] = {
     "hub": set(),
     "weights": {"hub"},
     "degradations": set(),
-    "corruptions": set(),
+    "filters": set(),
+    "corruptions": {"filters"},
     "losses": set(),
     "files": set(),
     "restorer": {"weights"},
@@ -26,8 +27,16 @@ ARROWS: dict[str, set[str]] = {
     "teachers": {"pixels"},
     "data": {"degradations", "files"},
     "wrap": {"adapters", "inputs", "pixels", "restorer"},
-    "training": {"restorer", "losses", "data", "teachers", "weights"},
-    "evaluation": {"corruptions", "files"},
+    "training": {"restorer", "losses", "data", "degradations", "teachers", "weights"},
+    "measures": set(),
+    "baselines": {"measures"},
+    "recognisers": {"adapters", "baselines", "pixels", "restorer"},
+    "evaluation": {"corruptions", "measures"},
+    "classification": {"evaluation", "files", "measures"},
+    "detection": {"evaluation", "files", "measures"},
+    "reidentification": {"evaluation", "files", "measures"},
+    "tables": {"corruptions", "evaluation", "measures"},
+    "page": {"evaluation", "tables"},
     "selftest": {"restorer", "weights"},
     "streaming": set(),
     "video": {"streaming"},
@@ -48,7 +57,7 @@ ARROWS["__init__"] = {module for module in ARROWS if not module.startswith("cli"
 CORE = {"torch", "numpy", "PIL", "safetensors", "huggingface_hub", "tqdm"}
 TORCH_ONLY = {"pixels", "inputs", "restorer", "degradations", "losses", "streaming"}
 # A user may name a timm model there; it is imported when he does. So are the extras.
-IMPORT_LATE = {"cli", "exporting", "video"}
+IMPORT_LATE = {"recognisers", "exporting", "video"}
 RECOGNISED = {"timm", "torchvision", "ultralytics", "torchreid", "transformers"}
 
 

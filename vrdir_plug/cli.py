@@ -1,23 +1,17 @@
 """The command ``vrdir``. Exit codes: 0 done, 1 done in part, 2 wrong usage or bad input."""
 
 import argparse
-import hashlib
-import importlib
-import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor
 
 from . import __version__
-from .adapters import find_input
+from .baselines import BASELINES
+from .classification import Classification, read_class_folders, read_table, read_unlabelled
 from .cli_bench import add_bench
 from .cli_doctor import add_doctor
 from .cli_download import add_download
@@ -25,12 +19,15 @@ from .cli_export import add_export
 from .cli_restore import add_restore
 from .corruptions import CORRUPTIONS
 from .data import read_folder
-from .evaluation import Condition, Recogniser, evaluate, read_samples, to_json, to_markdown
-from .pixels import PixelSpec, UnknownPixels
-from .restorer import Restorer, config_of
+from .detection import Detection, read_coco
+from .evaluation import Condition, Report, Restore, Sample, Task, evaluate
+from .page import to_html
+from .recognisers import build, build_detector, build_recogniser, build_restorer, fingerprint
+from .reidentification import Reidentification, matched
+from .restorer import config_of
+from .tables import to_csv, to_json, to_markdown
 from .teachers import Teacher
 from .training import train
-from .wrap import RestoreThen
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,21 +51,44 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def add_evaluate(commands: Any) -> None:
     command = commands.add_parser(
-        "evaluate", help="what corruptions cost a recogniser, and what the restorer gives back"
+        "evaluate",
+        help="what bad conditions cost a recogniser, and what restorers give back",
+        description="Compare restorers in front of a recogniser, clean and corrupted. Without "
+        "--labels it measures agreement with the answers on clean images. Ctrl-C keeps finished "
+        "conditions beside --json: the same command goes on. Exit codes: 0 done; 2 wrong usage or "
+        "bad input; 1 done, but images were left out or not answered; 130 interrupted.",
     )
     command.set_defaults(run=run_evaluate)
     option = command.add_argument
-    option("--images", type=Path, required=True, help="folder the paths in --labels start from")
-    option("--labels", type=Path, required=True, help="CSV: path, label (from 0), perhaps split")
+    option("--images", type=Path, required=True, help="folder of images; of queries with --gallery")
+    option(
+        "--labels",
+        help="a CSV (path, label from 0, perhaps split), `folders` (one for each class), or a "
+        "COCO .json (detection)",
+    )
     option("--split", action="append", default=[], help="only rows of this split; repeatable")
-    option("--recogniser", required=True, help="timm:NAME, torchvision:NAME or MODULE:FUNCTION")
+    option("--gallery", type=Path, help="re-identification: folder of clean PID_cCAM*.jpg")
+    option(
+        "--recogniser",
+        required=True,
+        help="timm:NAME, torchvision:NAME, torchreid:NAME, MODULE:FUNCTION or a YOLO .pt",
+    )
     option("--recogniser-weights", type=Path, help=".safetensors or .pth; else downloaded")
-    option("--restorer", default="fast", help="fast, a folder with weights, or none")
-    option("--severity", type=int, choices=range(1, 6), default=3)
+    option(
+        "--restorer",
+        action="append",
+        help="fast, a folder with weights, MODULE:FUNCTION, none or a classical baseline "
+        f"({', '.join(BASELINES)}); repeatable; default fast",
+    )
+    option("--corruption", action="append", choices=CORRUPTIONS, help="repeatable; default all")
+    option("--severity", action="append", type=int, choices=range(1, 6), help="repeatable; or 3")
     option("--size", type=positive, default=224, help="side of the square crop, in pixels")
     option("--batch-size", type=positive, default=32)
     option("--seed", type=int, default=0)
+    option("--fidelity", action="store_true", help="PSNR and SSIM, too")
     option("--json", type=Path, help="write every cell, image by image, to this file")
+    option("--csv", type=Path, help="write a line for every comparison to this file")
+    option("--html", type=Path, help="write one page with tables and figures to this file")
 
 
 def add_train(commands: Any) -> None:
@@ -109,37 +129,91 @@ def positive(text: str) -> int:
     return number
 
 
-def run_evaluate(arguments: argparse.Namespace) -> None:
-    if arguments.json and not arguments.json.parent.is_dir():
-        raise ValueError(f"there is no folder {arguments.json.parent} to write --json into")
-    samples = read_samples(arguments.images, arguments.labels, arguments.split)
-    model, pixels = build_recogniser(arguments.recogniser, arguments.recogniser_weights)
-    contestants: dict[str, Recogniser] = {"unrestored": lambda rgb: model(pixels.encode(rgb))}
-    facts = {
-        "vrdir-plug": __version__,
-        "recogniser": arguments.recogniser,
-        "recogniser sha256": fingerprint(model),
-        "restorer": arguments.restorer,
-    }
-    if arguments.restorer != "none":
-        restorer = Restorer.from_pretrained(arguments.restorer)
-        pair = RestoreThen(model, restorer)
-        contestants["restored"] = lambda rgb: pair(pixels.encode(rgb))
-        facts["restorer sha256"] = fingerprint(restorer)
-    report = evaluate(
-        samples,
-        contestants,
-        [Condition(name, arguments.severity) for name in CORRUPTIONS],
-        size=arguments.size,
-        batch_size=arguments.batch_size,
-        seed=arguments.seed,
-    )
-    report = replace(report, pipeline=report.pipeline | facts)
+def run_evaluate(arguments: argparse.Namespace) -> int:
+    outputs = [file for file in (arguments.json, arguments.csv, arguments.html) if file]
+    for file in outputs:
+        if not file.parent.is_dir():
+            raise ValueError(f"there is no folder {file.parent} to write {file.name} into")
+    task, facts = task_of(arguments)
+    restorers: dict[str, Restore] = {"none": lambda images: images}
+    for name in arguments.restorer or ["fast"]:
+        if name != "none":
+            restorers[name], facts[f"restorer {name} sha256"] = build_restorer(name)
+    kinds = dict.fromkeys(arguments.corruption or CORRUPTIONS)
+    levels = sorted(set(arguments.severity or [3]))
+    state = arguments.json and arguments.json.with_suffix(".state")
+    try:
+        report = evaluate(
+            task,
+            restorers,
+            [Condition(name, level) for name in kinds for level in levels],
+            batch_size=arguments.batch_size,
+            seed=arguments.seed,
+            fidelity=arguments.fidelity,
+            facts={"vrdir-plug": __version__, "recogniser": arguments.recogniser, **facts},
+            state=state,
+        )
+    except KeyboardInterrupt:
+        kept = "finished conditions are kept, the same command goes on" if state else "nothing kept"
+        print(f"vrdir: interrupted; {kept}", file=sys.stderr)
+        return 130
+    return publish(report, arguments, state)
+
+
+def publish(report: Report, arguments: argparse.Namespace, state: Path | None) -> int:
     for line in report.skipped:
         print(f"vrdir: left out {line}", file=sys.stderr)
+    for line in report.failed:
+        print(f"vrdir: no answer for {line}", file=sys.stderr)
     print(to_markdown(report), end="")
     if arguments.json:
         arguments.json.write_text(to_json(report), encoding="utf-8")
+    if arguments.csv:
+        arguments.csv.write_text(to_csv(report), encoding="utf-8")
+    if arguments.html:
+        arguments.html.write_text(to_html(report), encoding="utf-8")
+    if state:
+        state.unlink()
+    return 1 if report.skipped or report.failed else 0
+
+
+def task_of(arguments: argparse.Namespace) -> tuple[Task, dict[str, str | int]]:
+    """The task that the options describe, and what identifies its recogniser."""
+    folder, labels = arguments.images, arguments.labels
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}")
+    if labels and labels.endswith(".json"):
+        return detection_of(arguments)
+    samples = read_samples(folder, labels, arguments.split)
+    model, pixels = build_recogniser(arguments.recogniser, arguments.recogniser_weights)
+
+    def recognise(images: Tensor) -> Tensor:
+        return model(pixels.encode(images))
+
+    facts: dict[str, str | int] = {"recogniser sha256": fingerprint(model)}
+    if arguments.gallery is None:
+        return Classification(samples, recognise, arguments.size, labels is not None), facts
+    gallery = read_unlabelled(arguments.gallery)
+    return Reidentification(matched(samples, gallery), gallery, recognise), facts
+
+
+def detection_of(arguments: argparse.Namespace) -> tuple[Task, dict[str, str | int]]:
+    samples, annotations = read_coco(arguments.images, Path(arguments.labels))
+    categories = {entry["name"]: entry["id"] for entry in annotations["categories"]}
+    detect, weights = build_detector(arguments.recogniser, arguments.recogniser_weights, categories)
+    return Detection(samples, annotations, detect), {"recogniser sha256": weights}
+
+
+def read_samples(folder: Path, labels: str | None, splits: Sequence[str]) -> list[Sample]:
+    if splits and labels in (None, "folders"):
+        raise ValueError("--split needs --labels with a CSV")
+    if labels is None:
+        return read_unlabelled(folder)
+    return (
+        read_class_folders(folder)
+        if labels == "folders"
+        else read_table(folder, Path(labels), splits)
+    )
 
 
 def run_train(arguments: argparse.Namespace) -> None:
@@ -169,64 +243,3 @@ def build_teacher(name: str, weights: str) -> Teacher:
     model, pixels = build_recogniser(name, Path(weights) if weights else None)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Teacher(model, pixels)
-
-
-def build_recogniser(name: str, weights: Path | None) -> tuple[nn.Module, PixelSpec]:
-    """Build a network in eval mode, with its pixel encoding; ValueError says why it cannot be."""
-    try:
-        model = build(name, pretrained=weights is None)
-        pixels = find_input(model).pixels
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"{name} needs the module {error.name!r}: install it, or run where it lies"
-        ) from error
-    except UnknownPixels as error:
-        raise ValueError(
-            f"{name} does not tell how it expects its pixels: give the network an attribute "
-            "pretrained_cfg = {'mean': (r, g, b), 'std': (r, g, b)}"
-        ) from error
-    except (ImportError, AttributeError, RuntimeError, TypeError) as error:
-        raise ValueError(f"cannot build {name}: {error}") from error
-    if weights is not None:
-        load_weights(model, weights)
-    return model.eval(), pixels
-
-
-def build(name: str, pretrained: bool) -> nn.Module:
-    library, _, entry = name.partition(":")
-    if not (library and entry):
-        raise ValueError(f"{name!r} is not timm:NAME, torchvision:NAME or MODULE:FUNCTION")
-    if library == "timm":
-        model = importlib.import_module("timm").create_model(entry, pretrained=pretrained)
-    elif library == "torchvision":
-        models = importlib.import_module("torchvision.models")
-        model = models.get_model(entry, weights="DEFAULT" if pretrained else None)
-    else:
-        # As `python -m` does and an installed command does not.
-        sys.path.insert(0, os.getcwd())
-        model = getattr(importlib.import_module(library), entry)()
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"came {type(model).__name__}, expected a torch.nn.Module")
-    return model
-
-
-def load_weights(model: nn.Module, file: Path) -> None:
-    try:
-        # torchvision publishes pickles; weights_only refuses those that would run code
-        pickled = file.suffix in (".pth", ".pt")
-        tensors = torch.load(file, "cpu", weights_only=True) if pickled else load_file(file)
-    except (SafetensorError, UnpicklingError, EOFError, RuntimeError) as error:
-        raise ValueError(f"{file} is not a whole weights file: {error}") from error
-    try:
-        model.load_state_dict(tensors)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"{file} does not fit the recogniser: {error}") from error
-
-
-def fingerprint(network: nn.Module) -> str:
-    """SHA-256 of all weights by name; the same for a file, a download and a built-in set."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.cpu().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

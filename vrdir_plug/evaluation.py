@@ -1,35 +1,30 @@
-"""Compares recognisers, by name, on the same clean and corrupted images.
+"""Compares restorers, by name, in front of one recogniser on the same clean and degraded images.
 
-A contestant is any callable from RGB images (N, 3, H, W), float32 in [0, 1], to logits
-(N, classes); what it does inside, restoring first or not, is its own affair. The first contestant
-is the baseline.
+A restorer is any callable from RGB images (N, 3, H, W), float32 in [0, 1], to the same; the first
+is the baseline. What is recognised, and how well, is the business of a Task.
 
-The pipeline is that of ImageNet-C: resize and crop to the recogniser's size, then corrupt, then
-recognise. The pixels of an image depend on its name, the corruption, the severity and the seed
-alone: every contestant sees the same ones, whatever the batch size and the selection.
+The pixels of an image depend on its name, the corruption, the severity and the seed alone: every
+restorer sees the same ones, whatever the batch size and the selection.
 """
 
-import csv
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import PIL
 import torch
-from PIL import Image
 from torch import Generator, Tensor
 from tqdm import tqdm
 
 from .corruptions import CORRUPTIONS
-from .files import open_rgb
+from .measures import Mean, Score, psnr, ssim
 
-Recogniser = Callable[[Tensor], Tensor]
-Scores = npt.NDArray[np.float64]
+Restore = Callable[[Tensor], Tensor]
+Cell = dict[str, Any]
 
 
 class Condition(NamedTuple):
@@ -44,237 +39,315 @@ CLEAN = Condition("clean", 0)
 
 @dataclass(frozen=True)
 class Sample:
-    """A labelled image: its name below the folder, its file, its class index."""
+    """An image: its name, its file, and what is known of it (a class, a person, an image id)."""
 
     name: str
     file: Path
     label: int
 
 
-@dataclass(frozen=True)
+class Task(Protocol):
+    """What a recogniser is asked, and how its answers are scored.
+
+    `measures` names what `scores` returns. Images of one size are recognised in batches.
+    `resamples` is how many bootstrap draws its intervals are from.
+    """
+
+    @property
+    def measures(self) -> tuple[str, ...]: ...
+    @property
+    def one_size(self) -> bool: ...
+    @property
+    def resamples(self) -> int: ...
+    @property
+    def samples(self) -> Sequence[Sample]: ...
+    @property
+    def facts(self) -> Mapping[str, str | int]: ...
+
+    def load(self, sample: Sample) -> Tensor:
+        """RGB (3, H, W), float32 in [0, 1]; OSError for what cannot be read."""
+        ...
+
+    def recognise(self, images: Tensor) -> Sequence[Any]:
+        """An answer for each of (N, 3, H, W); AnswerError where it is of no use for the task."""
+        ...
+
+    def cell(self, samples: Sequence[Sample], answers: Sequence[Any]) -> Cell:
+        """What to keep of the answers, as JSON; None stands for an image without an answer."""
+        ...
+
+    def scores(self, samples: Sequence[Sample], cell: Cell, reference: Cell) -> Mapping[str, Score]:
+        """A score for each measure; the reference is the baseline's cell on clean images."""
+        ...
+
+
+class AnswerError(ValueError):
+    """A recogniser that does not fit the task, whatever the image."""
+
+
+@dataclass(frozen=True, eq=False)
 class Report:
     """Every cell of an evaluation, and what is needed to repeat it.
 
-    `correct[condition, contestant]` is (N,), one value for each of `images`: 1 where the top-1
-    was right, 0 where it was not. `conditions` begins with CLEAN, `contestants` with the
-    baseline. `skipped` names the images that could not be read, and why.
+    `cells[condition, restorer]` is what the task keeps; `scores[condition, restorer]` a score for
+    each of `measures`. `conditions` begins with CLEAN, `restorers` with the baseline. `skipped`
+    names the images that could not be read, `failed` those that a restorer or the recogniser
+    failed on (they count as not recognised), and why.
     """
 
-    pipeline: dict[str, str | int]
-    contestants: Sequence[str]
+    pipeline: Mapping[str, str | int]
+    resamples: int
+    measures: Sequence[str]
+    restorers: Sequence[str]
     conditions: Sequence[Condition]
-    images: list[str]
-    skipped: list[str]
-    correct: Mapping[tuple[Condition, str], Scores]
+    images: Sequence[str]
+    skipped: Sequence[str]
+    failed: Sequence[str]
+    cells: Mapping[tuple[Condition, str], Cell]
+    scores: Mapping[tuple[Condition, str], Mapping[str, Score]]
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A contestant's top-1 accuracy against the baseline's, as fractions of one.
+@dataclass
+class State:
+    """Finished conditions, kept in a file so that an interrupted run goes on from there.
 
-    `interval` holds `top1 - baseline` with 95 % confidence. `recovery` is the share of the
-    lost accuracy that came back, (top1 - baseline) / (clean - baseline) with the baseline's own
-    clean accuracy; None where nothing was lost.
+    A line for each condition is appended; a last line that was cut off is forgotten. Without a
+    file everything stays in memory.
     """
 
-    condition: str
-    baseline: float
-    top1: float
-    interval: tuple[float, float]
-    recovery: float | None
+    file: Path | None
+    key: str
+    done: dict[Condition, tuple[dict[str, Cell], list[str]]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.file is None or not self.file.exists():
+            return
+        whole = [
+            line for line in self.file.read_text("utf-8").splitlines(True) if line[-1:] == "\n"
+        ]
+        for entry in map(json.loads, whole):
+            if entry["key"] != self.key:
+                raise ValueError(
+                    f"{self.file} is of an interrupted run with other images, models or options: "
+                    "repeat that command to finish it, or delete the file"
+                )
+            self.done[Condition(*entry["condition"])] = entry["cells"], entry["failed"]
+        self.file.write_text("".join(whole), "utf-8")
 
-def read_samples(folder: Path, table: Path, splits: Sequence[str] = ()) -> list[Sample]:
-    """Read a CSV with the columns `path` (below the folder) and `label` (class index from 0).
-
-    With `splits`, only rows whose column `split` names one of them. Raises ValueError, naming
-    the line, for a missing column, label or file, an unknown split, or an empty selection.
-    """
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, restval="")
-        for column in ("path", "label", "split") if splits else ("path", "label"):
-            if column not in (reader.fieldnames or ()):
-                raise ValueError(f"{table} has no column {column!r}, only {reader.fieldnames}")
-        rows = [(f"{table}, line {reader.line_num}", row) for row in reader]
-    known = {row["split"] for _, row in rows} if splits else set()
-    if unknown := set(splits) - known:
-        raise ValueError(f"{table} has no split {min(unknown)!r}, only {sorted(known)}")
-    samples = [
-        sample_of(folder, at, row) for at, row in rows if not splits or row["split"] in splits
-    ]
-    if not samples:
-        raise ValueError(f"{table} lists no images")
-    return samples
-
-
-def sample_of(folder: Path, at: str, row: Mapping[str, str]) -> Sample:
-    name, label = row["path"], row["label"]
-    if not (label.isascii() and label.isdecimal()):
-        raise ValueError(f"{at}: the label of {name!r} is {label!r}, not a class index (0, 1, ...)")
-    if not (folder / name).is_file():
-        raise ValueError(f"{at}: there is no file {name!r} in {folder}")
-    return Sample(name, folder / name, int(label))
-
-
-def load_image(file: Path, size: int) -> Tensor:
-    """Resize the short side to `size` (bicubic, antialiased) and crop the centre.
-
-    Returns RGB (3, size, size), float32 in [0, 1]. Raises OSError for what Pillow cannot read, and
-    for more than 8 bits a channel, which Pillow would clip to white.
-    """
-    image = open_rgb(file)
-    width, height = (size * side // min(image.size) for side in image.size)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
-    pixels = np.array(image.crop((left, top, left + size, top + size)))  # (size, size, 3)
-    return torch.from_numpy(pixels).permute(2, 0, 1) / 255.0  # (3, size, size)
+    def add(self, condition: Condition, cells: dict[str, Cell], failed: list[str]) -> None:
+        self.done[condition] = cells, failed
+        if self.file is not None:
+            entry = {"key": self.key, "condition": condition, "cells": cells, "failed": failed}
+            with self.file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
 
 
 def evaluate(
-    samples: Sequence[Sample],
-    contestants: Mapping[str, Recogniser],
+    task: Task,
+    restorers: Mapping[str, Restore],
     conditions: Sequence[Condition],
     *,
-    size: int = 224,
     batch_size: int = 32,
     seed: int = 0,
+    fidelity: bool = False,
+    facts: Mapping[str, str | int] | None = None,
+    state: Path | None = None,
 ) -> Report:
-    """Run every contestant on the clean images and under each of one or more conditions.
+    """Put every restorer before the recogniser, on clean images and under each condition.
 
-    Images that cannot be read are left out for all and listed in `Report.skipped`. Raises
-    ValueError where none can be read, or where a contestant returns anything but finite logits
-    (N, classes) with a class for every label.
+    Args:
+        fidelity: measure PSNR and SSIM against the clean image, too (needs scikit-image).
+        facts: what else the report should say of the pipeline; part of its hash.
+        state: a file that keeps finished conditions; it is deleted by nobody here.
+
+    Raises:
+        ValueError: no image can be read; the recogniser fails on every image, or its answers are
+            of no use for the task; the state is of another evaluation.
     """
+    samples, skipped = readable(task)
     conditions = [CLEAN, *conditions]
-    flags: dict[tuple[Condition, str], list[bool]] = {
-        (condition, name): [] for condition in conditions for name in contestants
+    pipeline: dict[str, str | int] = {**task.facts, "seed": seed, **versions(), **(facts or {})}
+    pipeline["fidelity"] = "measured" if fidelity else "not measured"
+    pipeline["bootstrap"] = f"{task.resamples} draws"
+    pipeline["images sha256"] = digest([[sample.name, sample.label] for sample in samples])
+    pipeline["pipeline sha256"] = digest(pipeline)
+    kept = State(state, digest([pipeline, list(restorers)]))
+    with tqdm(total=len(conditions) * len(samples), unit="image", disable=None) as bar:
+        for condition in conditions:
+            bar.set_description(title(condition))
+            if condition in kept.done:
+                bar.update(len(samples))
+                continue
+            batches = degraded(task, samples, condition, batch_size if task.one_size else 1, seed)
+            kept.add(condition, *run_condition(task, restorers, condition, batches, fidelity, bar))
+    return report(task, samples, skipped, pipeline, list(restorers), conditions, kept)
+
+
+def report(
+    task: Task,
+    samples: Sequence[Sample],
+    skipped: Sequence[str],
+    pipeline: Mapping[str, str | int],
+    restorers: Sequence[str],
+    conditions: Sequence[Condition],
+    kept: State,
+) -> Report:
+    cells = {(c, name): kept.done[c][0][name] for c in conditions for name in restorers}
+    reference = cells[CLEAN, restorers[0]]
+    scores = {
+        at: {**task.scores(samples, cell, reference), **fidelity_of(cell)}
+        for at, cell in cells.items()
     }
-    images: list[str] = []
-    skipped: list[str] = []
-    for start in tqdm(range(0, len(samples), batch_size), unit="batch", disable=None):
-        batch = load_batch(samples[start : start + batch_size], size, skipped)
-        images += [sample.name for sample, _ in batch]
-        for condition in conditions if batch else ():
-            pixels = torch.stack([corrupt(condition, *pair, seed) for pair in batch])
-            for name, recognise in contestants.items():
-                # A copy each: none can change what the next one sees.
-                flags[condition, name] += top1(name, recognise, pixels.clone(), batch)
-    if not images:
-        raise ValueError(f"none of the {len(samples)} images can be read: {skipped[:1]}")
-    correct = {key: np.array(values, dtype=np.float64) for key, values in flags.items()}
+    measures = [*task.measures, *fidelity_of(reference)]
+    images = [sample.name for sample in samples]
+    failed = [line for condition in conditions for line in kept.done[condition][1]]
     return Report(
-        pipeline_facts(size, seed), list(contestants), conditions, images, skipped, correct
+        pipeline,
+        task.resamples,
+        measures,
+        restorers,
+        conditions,
+        images,
+        skipped,
+        failed,
+        cells,
+        scores,
     )
 
 
-def load_batch(
-    samples: Sequence[Sample], size: int, skipped: list[str]
-) -> list[tuple[Sample, Tensor]]:
-    loaded = []
-    for sample in samples:
+def fidelity_of(cell: Cell) -> dict[str, Score]:
+    return {
+        name: Mean(np.array(cell[name], dtype=np.float64))
+        for name in ("PSNR", "SSIM")
+        if name in cell
+    }
+
+
+def title(condition: Condition) -> str:
+    return condition.corruption if condition == CLEAN else "{} {}".format(*condition)
+
+
+def digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def versions() -> dict[str, str | int]:
+    """Of what the pixels go through."""
+    return {"torch": torch.__version__, "numpy": np.__version__, "pillow": PIL.__version__}
+
+
+def readable(task: Task) -> tuple[list[Sample], list[str]]:
+    samples, skipped = [], []
+    for sample in tqdm(task.samples, desc="reading", unit="image", disable=None):
         try:
-            loaded.append((sample, load_image(sample.file, size)))
+            task.load(sample)
+            samples.append(sample)
         except OSError as error:
             skipped.append(f"{sample.name}: {error}")
-    return loaded
+    if not samples:
+        raise ValueError(f"none of the {len(skipped)} images can be read: {skipped[:1]}")
+    return samples, skipped
+
+
+class Batch(NamedTuple):
+    """Samples with their images (N, 3, H, W), clean and degraded."""
+
+    samples: Sequence[Sample]
+    clean: Tensor
+    degraded: Tensor
+
+
+def degraded(
+    task: Task, samples: Sequence[Sample], condition: Condition, batch_size: int, seed: int
+) -> Iterator[Batch]:
+    for start in range(0, len(samples), batch_size):
+        part = samples[start : start + batch_size]
+        clean = [task.load(sample) for sample in part]
+        pixels = [
+            corrupt(condition, sample, image, seed)
+            for sample, image in zip(part, clean, strict=True)
+        ]
+        yield Batch(part, torch.stack(clean), torch.stack(pixels))
 
 
 def corrupt(condition: Condition, sample: Sample, image: Tensor, seed: int) -> Tensor:
     if condition == CLEAN:
         return image
     key = f"{seed} {sample.name} {condition.corruption} {condition.severity}"
-    digest = hashlib.sha256(key.encode()).digest()
-    generator = Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
+    number = hashlib.sha256(key.encode()).digest()[:8]
+    generator = Generator().manual_seed(int.from_bytes(number, "big", signed=True))
     return CORRUPTIONS[condition.corruption](image, condition.severity, generator)
 
 
-def top1(
-    name: str, recognise: Recogniser, pixels: Tensor, batch: Sequence[tuple[Sample, Tensor]]
-) -> list[bool]:
-    labels = torch.tensor([sample.label for sample, _ in batch])
-    with torch.inference_mode():
-        logits = recognise(pixels)
-    if not isinstance(logits, Tensor) or logits.shape[:-1] != (len(batch),):
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"{name} returned {got} for {len(batch)} images, not logits (N, classes)")
-    if not logits.isfinite().all():
-        raise ValueError(f"{name} returned logits that are NaN or infinite")
-    if labels.max() >= logits.shape[1]:
-        raise ValueError(f"label {labels.max()} is beyond the {logits.shape[1]} classes of {name}")
-    return (logits.argmax(1).cpu() == labels).tolist()
+def run_condition(
+    task: Task,
+    restorers: Mapping[str, Restore],
+    condition: Condition,
+    batches: Iterator[Batch],
+    fidelity: bool,
+    bar: Any,
+) -> tuple[dict[str, Cell], list[str]]:
+    samples: list[Sample] = []
+    looks: dict[str, list[Look]] = {name: [] for name in restorers}
+    for batch in batches:
+        samples += batch.samples
+        for name, restore in restorers.items():
+            looks[name] += look(task, restore, batch, fidelity)
+        bar.update(len(batch.samples))
+    failed = []
+    for name, found in looks.items():
+        reasons = [
+            f"{sample.name} ({title(condition)}, {name}): {seen.error}"
+            for sample, seen in zip(samples, found, strict=True)
+            if seen.error
+        ]
+        if len(reasons) == len(samples):
+            raise ValueError(f"{name} before the recogniser fails on every image: {reasons[0]}")
+        failed += reasons
+    return {name: cell_of(task, samples, found) for name, found in looks.items()}, failed
 
 
-def pipeline_facts(size: int, seed: int) -> dict[str, str | int]:
-    return {
-        "size": size,
-        "resize": "short side, bicubic",
-        "crop": "centre",
-        "corrupted": "after the crop, in 8 bits",
-        "seed": seed,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "pillow": PIL.__version__,
-    }
+class Look(NamedTuple):
+    """What came of one image: an answer, or why there is none; PSNR and SSIM if measured."""
+
+    answer: Any
+    error: str = ""
+    fidelity: tuple[float, float] | None = None
 
 
-def paired_interval(difference: Scores, resamples: int = 10_000) -> tuple[float, float]:
-    """Percentile bootstrap interval, 95 %, of the mean of paired differences (N,)."""
-    # Drawing N images with replacement is drawing how often each value occurs among them.
-    values, counts = np.unique(difference, return_counts=True)
-    rng = np.random.default_rng(0)
-    drawn = rng.multinomial(difference.size, counts / difference.size, resamples)
-    low, high = np.percentile(drawn @ values / difference.size, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def compare(report: Report, contestant: str) -> list[Comparison]:
-    """A row for every condition, CLEAN first, and last the mean over the corruptions."""
-    names = (report.contestants[0], contestant)
-    clean, *corrupted = (
-        np.stack([report.correct[condition, name] for name in names])  # (2, N)
-        for condition in report.conditions
-    )
-    titles = ["clean", *(f"{c.corruption} {c.severity}" for c in report.conditions[1:])]
-    # Averaged image by image, so that the interval resamples images, not cells.
-    mean = np.mean(corrupted, axis=0)  # (2, N)
-    rows = zip([*titles, "mean over corruptions"], [clean, *corrupted, mean], strict=True)
-    return [comparison(title, pair, float(clean[0].mean())) for title, pair in rows]
-
-
-def comparison(title: str, pair: Scores, clean: float) -> Comparison:
-    before, after = (float(mean) for mean in pair.mean(axis=1))
-    recovery = (after - before) / (clean - before) if clean > before else None
-    return Comparison(title, before, after, paired_interval(pair[1] - pair[0]), recovery)
-
-
-def to_markdown(report: Report) -> str:
-    """A table in percent: the baseline, then every other contestant with its difference."""
-    baseline, *others = report.contestants
-    header = ["corruption", f"{baseline} top-1"]
-    rows = [[row.condition, f"{row.baseline:.1%}"] for row in compare(report, baseline)]
-    for name in others:
-        header += [f"{name} top-1", "difference [95 % CI]", "recovery"]
-        for cells, row in zip(rows, compare(report, name), strict=True):
-            cells += comparison_cells(row)
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    facts = "; ".join(f"{key} {value}" for key, value in report.pipeline.items())
-    unread = f"; {len(report.skipped)} unreadable images left out" if report.skipped else ""
-    return f"{table}\n\n{len(report.images)} images{unread}; {facts}\n"
-
-
-def comparison_cells(row: Comparison) -> list[str]:
-    low, high = row.interval
-    points = f"{100 * (row.top1 - row.baseline):+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
-    return [f"{row.top1:.1%}", points, "" if row.recovery is None else f"{row.recovery:.0%}"]
-
-
-def to_json(report: Report) -> str:
-    """Every cell, image by image; the same evaluation gives the same bytes."""
-    cells = [
-        {"corruption": condition.corruption, "severity": condition.severity, "contestant": name}
-        | {"n": flags.size, "top1": flags.mean(), "correct": "".join(f"{x:.0f}" for x in flags)}
-        for (condition, name), flags in report.correct.items()
+def look(task: Task, restore: Restore, batch: Batch, fidelity: bool) -> list[Look]:
+    """Restore and recognise; where a batch fails, image by image."""
+    try:
+        with torch.inference_mode():
+            # A copy each: none can change what the next one sees.
+            restored = check_restored(restore(batch.degraded.clone()), batch.degraded)
+            answers = task.recognise(restored)
+    except AnswerError:
+        raise
+    except Exception as error:
+        if len(batch.samples) > 1:
+            parts = zip(batch.samples, batch.clean.split(1), batch.degraded.split(1), strict=True)
+            singles = (Batch([sample], clean, pixels) for sample, clean, pixels in parts)
+            return [seen for single in singles for seen in look(task, restore, single, fidelity)]
+        worst = (0.0, 0.0) if fidelity else None
+        return [Look(None, f"{type(error).__name__}: {error}", worst)]
+    quality = [
+        (round(psnr(image, clean), 3), round(ssim(image, clean), 4)) if fidelity else None
+        for image, clean in zip(restored.cpu(), batch.clean, strict=True)
     ]
-    content = {"pipeline": report.pipeline, "images": report.images, "skipped": report.skipped}
-    return json.dumps(content | {"cells": cells}, indent=1, ensure_ascii=False) + "\n"
+    return [Look(answer, "", q) for answer, q in zip(answers, quality, strict=True)]
+
+
+def check_restored(restored: Tensor, images: Tensor) -> Tensor:
+    if not isinstance(restored, Tensor) or restored.shape != images.shape:
+        got = tuple(restored.shape) if isinstance(restored, Tensor) else type(restored).__name__
+        raise AnswerError(f"a restorer returned {got} for images {tuple(images.shape)}")
+    return restored
+
+
+def cell_of(task: Task, samples: Sequence[Sample], looks: Sequence[Look]) -> Cell:
+    cell = task.cell(samples, [seen.answer for seen in looks])
+    quality = [seen.fidelity for seen in looks if seen.fidelity]
+    if not quality:
+        return cell
+    return cell | {"PSNR": [q[0] for q in quality], "SSIM": [q[1] for q in quality]}

@@ -1,0 +1,185 @@
+"""Filters and resampling that corruptions are made of: float64 planes (C, H, W) on the CPU.
+
+`border` is a padding mode of numpy: "edge" repeats the border pixel, "reflect" mirrors about it,
+"symmetric" mirrors about its outer edge. Every function takes any H, W >= 1.
+"""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+
+def convolve(planes: Tensor, kernel: Tensor, border: str = "reflect") -> Tensor:
+    """Convolve (C, H, W) with a kernel of one odd side."""
+    reach = kernel.shape[0] // 2
+    # numpy mirrors as often as a small image needs; torch's own padding refuses to.
+    margin = ((0, 0), (reach, reach), (reach, reach))
+    padded = torch.from_numpy(np.pad(planes.numpy(), margin, mode=border))  # type: ignore[call-overload]
+    size = padded.shape[1:]
+    # A direct float64 convolution takes a hundred times longer on a CPU.
+    product = torch.fft.rfft2(padded) * torch.fft.rfft2(kernel, s=size)
+    result: Tensor = torch.fft.irfft2(product, s=size)  # (C, H + 2 reach, W + 2 reach)
+    return result[:, 2 * reach :, 2 * reach :]
+
+
+def gaussian(planes: Tensor, sigma: float, truncate: float = 4, border: str = "edge") -> Tensor:
+    """Blur by a Gaussian cut off at `truncate` sigmas; the defaults are those of scikit-image."""
+    height, width = planes.shape[1:]
+    down, across = (smoothing(side, sigma, truncate, border) for side in (height, width))
+    return down @ planes @ across.T
+
+
+def smoothing(side: int, sigma: float, truncate: float, border: str) -> Tensor:
+    """The blur of a line as a matrix (side, side): no sigma is too wide for it."""
+    reach = int(truncate * sigma + 0.5)
+    bell = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
+    origin = np.pad(np.arange(side), reach, mode=border)  # type: ignore[call-overload]
+    origin = np.lib.stride_tricks.sliding_window_view(origin, side)  # (taps, side)
+    cell = (origin + side * np.arange(side)).ravel()
+    weight = np.repeat(bell / bell.sum(), side)
+    return torch.from_numpy(np.bincount(cell, weight, side**2).reshape(side, side))
+
+
+def motion_kernel(radius: int, sigma: float, angle: float) -> Tensor:
+    """The kernel of ImageMagick's motion blur, angle in degrees: (4 radius + 1, 4 radius + 1).
+
+    Half a Gaussian of 2 radius + 1 taps along a line from the pixel, rounded to whole pixels.
+    """
+    taps = np.arange(2 * radius + 1)
+    bell = np.exp(-(taps**2) / (2 * sigma**2))
+    turn = math.radians(angle)
+    right, down = (np.ceil(taps * part - 0.5) for part in (math.cos(turn), math.sin(turn)))
+    kernel = np.zeros((4 * radius + 1, 4 * radius + 1))
+    rows, columns = (2 * radius - offset.astype(int) for offset in (down, right))
+    np.add.at(kernel, (rows, columns), bell / bell.sum())
+    return torch.from_numpy(kernel)
+
+
+def centre_zoom(planes: Tensor, factor: float) -> Tensor:
+    """Enlarge the middle of (C, H, W) to the whole, linearly, between the corner pixels."""
+    height, width = planes.shape[1:]
+    part = F.interpolate(
+        central(planes, math.ceil(height / factor), math.ceil(width / factor))[None],
+        (round(math.ceil(height / factor) * factor), round(math.ceil(width / factor) * factor)),
+        mode="bilinear",
+        align_corners=True,
+    )[0]
+    return central(part, height, width)
+
+
+def central(planes: Tensor, height: int, width: int) -> Tensor:
+    top, left = (planes.shape[1] - height) // 2, (planes.shape[2] - width) // 2
+    return planes[:, top : top + height, left : left + width]
+
+
+def sample(planes: Tensor, rows: Tensor, columns: Tensor, border: str) -> Tensor:
+    """Read (C, H, W) between its pixels, bilinearly, at rows and columns (H', W')."""
+    result = torch.zeros(len(planes), *rows.shape, dtype=planes.dtype)
+    for down in (0, 1):
+        row = rows.floor() + down
+        for right in (0, 1):
+            column = columns.floor() + right
+            weight = (1 - (rows - row).abs()) * (1 - (columns - column).abs())
+            y = folded(row.long(), planes.shape[1], border)
+            result += weight * planes[:, y, folded(column.long(), planes.shape[2], border)]
+    return result
+
+
+def folded(index: Tensor, side: int, border: str) -> Tensor:
+    """Bring indices from beyond the border ("reflect" or "symmetric") into 0 ... side - 1."""
+    double = 2 * side - 1 if border == "symmetric" else 2 * side - 2
+    period = double + 1 if border == "symmetric" else max(double, 1)
+    index = index % period
+    return torch.minimum(index, (double - index).abs())
+
+
+def plasma_fractal(side: int, decay: float, generator: Generator) -> Tensor:
+    """Height map in [0, 1] by the diamond-square algorithm, on a torus.
+
+    Every octave halves the spacing. A new point is the mean of its four neighbours plus a uniform
+    offset, whose range shrinks by `decay` squared from octave to octave: ImageNet-C divides its
+    amplitude by `decay` and applies that amplitude twice.
+
+    Returns (S, S) float64, S the smallest power of two >= max(side, 2): 256 for a 224 px image.
+    """
+    heights = torch.zeros(1, 1, dtype=torch.float64)
+    amplitude = 1.0
+    while heights.shape[0] < max(side, 2):
+        heights = next_octave(heights, amplitude, generator)
+        amplitude /= decay**2
+    heights = heights - heights.min()
+    return heights / heights.max()
+
+
+def next_octave(corners: Tensor, amplitude: float, generator: Generator) -> Tensor:
+    def offset_mean(total: Tensor) -> Tensor:
+        uniform = torch.rand(total.shape, generator=generator, dtype=total.dtype)
+        return total / 4 + amplitude * (2 * uniform - 1)
+
+    right, below = corners.roll(-1, 1), corners.roll(-1, 0)
+    heights = corners.repeat_interleave(2, 0).repeat_interleave(2, 1)
+    heights[1::2, 1::2] = centres = offset_mean(corners + right + below + below.roll(-1, 1))
+    heights[::2, 1::2] = offset_mean(corners + right + centres + centres.roll(1, 0))
+    heights[1::2, ::2] = offset_mean(corners + below + centres + centres.roll(1, 1))
+    return heights
+
+
+def canny(levels: Tensor, low: float, high: float) -> Tensor:
+    """The edges (H, W), bool, of a plane (H, W) of 8-bit levels, by OpenCV's default Canny.
+
+    Sobel gradients, their sum of magnitudes thinned along the direction (in steps of 45 degrees),
+    and what exceeds `low` as far as it is joined to what exceeds `high`.
+    """
+    smooth, slope = torch.tensor([1.0, 2, 1]).double(), torch.tensor([1.0, 0, -1]).double()
+    across, down = (
+        convolve(levels[None], torch.outer(*pair), "edge")[0].round()
+        for pair in ((smooth, slope), (slope, smooth))
+    )
+    size = across.abs() + down.abs()
+    thin = torch.where(
+        down.abs() < across.abs() * math.tan(math.pi / 8),
+        ridge(size, 0, 1, strict=False),
+        torch.where(
+            down.abs() > across.abs() * math.tan(3 * math.pi / 8),
+            ridge(size, 1, 0, strict=False),
+            torch.where(across * down < 0, ridge(size, 1, -1), ridge(size, 1, 1)),
+        ),
+    )
+    weak, edges = thin & (size > low), thin & (size > high)
+    while True:
+        grown = F.max_pool2d(edges[None].float(), 3, 1, 1)[0].bool() & weak
+        if torch.equal(grown, edges):
+            return edges
+        edges = grown
+
+
+def ridge(size: Tensor, down: int, right: int, strict: bool = True) -> Tensor:
+    """Where a plane (H, W) exceeds its two neighbours along a direction; 0 lies outside."""
+    height, width = size.shape
+    padded = F.pad(size, (1, 1, 1, 1))
+    before = padded[1 - down :, 1 - right :][:height, :width]
+    after = padded[1 + down :, 1 + right :][:height, :width]
+    return (size > before) & ((size > after) if strict else (size >= after))
+
+
+def distance(mask: Tensor, most: int) -> Tensor:
+    """The Euclidean distance (H, W) to the nearest true pixel of (H, W), cut off at `most`."""
+    squared = torch.where(mask, 0.0, math.inf)
+    steps = torch.arange(-most, most + 1) ** 2
+    for axis, margin in ((0, (0, 0, most, most)), (1, (most, most))):
+        windows = F.pad(squared, margin, value=math.inf).unfold(axis, 2 * most + 1, 1)
+        squared = (windows + steps).amin(-1)
+    return squared.sqrt().clamp(max=most).double()
+
+
+def equalised(levels: Tensor) -> Tensor:
+    """Spread the histogram of a plane (H, W) of 8-bit levels, as OpenCV's equalizeHist does."""
+    total = levels.long().flatten().bincount(minlength=256).cumsum(0)
+    first = total[total > 0][0]
+    if first == levels.numel():
+        return levels
+    table = ((total - first).clamp(min=0) * 255 / (levels.numel() - first)).round()
+    return table[levels.long()].double()
