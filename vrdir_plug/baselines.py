@@ -85,7 +85,9 @@ def guided(guide: Tensor, source: Tensor, radius: int = 30, epsilon: float = 1e-
     """Smooth (N, 1, H, W) along the edges of a guide (N, 1, H, W)."""
 
     def mean(plane: Tensor) -> Tensor:
-        return F.avg_pool2d(plane, 2 * radius + 1, 1, radius, count_include_pad=False)
+        # rows, then columns: one window of all is a hundred times slower
+        rows = F.avg_pool2d(plane, (1, 2 * radius + 1), 1, (0, radius), count_include_pad=False)
+        return F.avg_pool2d(rows, (2 * radius + 1, 1), 1, (radius, 0), count_include_pad=False)
 
     covariance = mean(guide * source) - mean(guide) * mean(source)
     slope = covariance / (mean(guide * guide) - mean(guide).square() + epsilon)

@@ -9,6 +9,7 @@ restorer sees the same ones, whatever the batch size and the selection.
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,17 +123,16 @@ class State:
     def __post_init__(self) -> None:
         if self.file is None or not self.file.exists():
             return
-        whole = [
-            line for line in self.file.read_text("utf-8").splitlines(True) if line[-1:] == "\n"
-        ]
-        for entry in map(json.loads, whole):
+        content = self.file.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        for entry in map(json.loads, whole.splitlines()):
             if entry["key"] != self.key:
                 raise ValueError(
                     f"{self.file} is of an interrupted run with other images, models or options: "
                     "repeat that command to finish it, or delete the file"
                 )
             self.done[Condition(*entry["condition"])] = entry["cells"], entry["failed"]
-        self.file.write_text("".join(whole), "utf-8")
+        os.truncate(self.file, len(whole))
 
     def add(self, condition: Condition, cells: dict[str, Cell], failed: list[str]) -> None:
         self.done[condition] = cells, failed

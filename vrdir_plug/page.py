@@ -116,8 +116,8 @@ def scatter(report: Report, rows: Sequence[Comparison]) -> str:
             f"({psnr:.1f} dB, {score:.1%})</text>"
         )
     return (
-        f"<h2>{escape(measure)} against PSNR</h2><p>Mean over corruptions. What looks closer to "
-        "the clean image is not what is recognised better.</p>"
+        f"<h2>{escape(measure)} against PSNR</h2><p>Mean over corruptions. What looks more "
+        "like the clean image need not be recognised better.</p>"
         '<svg viewBox="0 0 760 370"><path d="M70 10V340H740" fill="none" stroke="#888"/>'
         f'<text x="400" y="362">PSNR, dB</text><text x="8" y="24">{escape(measure)}</text>'
         f"{''.join(marks)}</svg>"
