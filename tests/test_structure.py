@@ -24,7 +24,8 @@ ARROWS: dict[str, set[str]] = {
     "adapters": {"inputs", "pixels"},
     "teachers": {"pixels"},
     "data": {"degradations", "files"},
-    "wrap": {"adapters", "inputs", "pixels", "restorer"},
+    "facades": set(),
+    "wrap": {"adapters", "facades", "inputs", "pixels", "restorer"},
     "training": {"restorer", "losses", "data", "teachers", "weights"},
     "evaluation": {"corruptions", "files"},
 }
