@@ -199,7 +199,7 @@ def scores(results: Any) -> list[Tensor]:
 class Dicts(HomeMade):
     """Detectron2's way: a list of dicts, normalised inside."""
 
-    input_format = "BGR"
+    input_format: str | None = "BGR"
 
     def __init__(self) -> None:
         super().__init__()

@@ -4,6 +4,7 @@ import copy
 import io
 import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -255,6 +256,66 @@ def test_values_of_the_model_are_passed_on_but_not_what_would_skip_the_restorer(
     with pytest.raises(AttributeError, match="'HomeMade' object has no attribute 'missing'"):
         _ = pair.missing
     assert not hasattr(RestoreThen.__new__(RestoreThen), "num_classes")  # as while unpickling
+
+
+def test_autocast_reaches_the_model_and_leaves_the_images_their_type() -> None:
+    recorder = Recorder()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert homemade(recorder)(batch()).dtype == torch.bfloat16
+    assert recorder.seen[0].dtype == torch.float32
+
+
+def test_the_memory_layout_stays() -> None:
+    seen: list[Tensor] = []
+
+    def model(images: Tensor) -> Tensor:
+        seen.append(images)
+        return images
+
+    images = batch().contiguous(memory_format=torch.channels_last)
+    RestoreThen(model, Brighten(), pixels=IMAGENET)(images)
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_inference_mode() -> None:
+    pair = homemade(Brighten())
+    with torch.inference_mode():
+        result = pair(batch())
+    assert result.is_inference()
+    assert_same(result, pair(batch()))
+
+
+def test_threads_share_a_pair() -> None:
+    pair = homemade(Brighten())
+    batches = [batch() * scale for scale in torch.linspace(0.1, 1, 16)]
+    expected = [pair(images) for images in batches]
+    with ThreadPoolExecutor(4) as pool:
+        for result, wanted in zip(pool.map(pair, batches), expected, strict=True):
+            assert_same(result, wanted)
+
+
+def test_torch_wrappers_around_the_pair() -> None:
+    pair = homemade(Brighten())
+    assert_same(nn.DataParallel(pair)(batch()), pair(batch()))
+
+
+def test_torch_wrappers_inside_the_pair() -> None:
+    model = HomeMade().eval()
+    pair = RestoreThen(nn.DataParallel(model), Brighten(), pixels=IMAGENET)
+    assert_same(pair(batch()), RestoreThen(model, Brighten(), pixels=IMAGENET)(batch()))
+
+
+def test_one_restorer_serves_several_models() -> None:
+    recorder = Recorder()
+    clean = torch.stack(CASES[0].clean())
+    for case in CASES:
+        if not case.as_list:
+            pair = pair_of(case, recorder)
+            pair(case.images())
+            assert pair.restorer is recorder
+    assert len(recorder.seen) == sum(not case.as_list for case in CASES)
+    for seen in recorder.seen:
+        torch.testing.assert_close(seen, clean, rtol=0, atol=1e-6)
 
 
 def test_an_empty_batch_goes_to_the_model_as_it_is() -> None:

@@ -1,4 +1,4 @@
-"""Every road through an ultralytics model is restored; letterboxes and the user's object are not."""
+"""Every road through a YOLO is restored; letterboxes and the user's object are not."""
 
 import copy
 import functools
@@ -110,7 +110,7 @@ def test_every_task_is_restored_and_the_users_object_is_not(name: str) -> None:
 
 
 def test_rtdetr_is_stretched_so_all_of_it_is_restored() -> None:
-    model, recorder = yolo("rtdetr-resnet50"), Recorder()
+    model, recorder = yolo("yolov8n-rtdetr"), Recorder()
     assert len(RestoreThen(model, recorder)(picture(40, 80), conf=1e-9)) == 1
     assert recorder.shapes == [(1, 3, 64, 64)]
 
@@ -336,16 +336,15 @@ def test_a_training_mode_does_not_start_a_training() -> None:
 
 
 def test_the_network_inside_can_be_wrapped_and_exported() -> None:
-    pair = RestoreThen(yolo().model, negative, pixels=UNIT)
+    pair = RestoreThen(yolo("yolo11n-cls").model, negative, pixels=UNIT)
     images = torch.rand(1, 3, 64, 64)
-    expected = pair(images)
     program = torch.export.export(pair, (images,))
-    torch.testing.assert_close(program.module()(images)[0], expected[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(program.module()(images), pair(images))
 
 
 def test_a_classifier_that_normalises_says_so() -> None:
     model = yolo("yolo11n-cls")
-    mean, std = (0.5, 0.4, 0.3), (0.1, 0.2, 0.3)
+    mean, std = (0.5, 0.25, 0.75), (0.5, 0.125, 0.25)
     model.model.transforms = ultralytics.data.augment.classify_transforms(64, mean, std)
     assert find_input(model).pixels == PixelSpec(mean, std)
     recorder = Recorder()
@@ -395,4 +394,6 @@ def test_real_weights(file: str) -> None:
     recorder = Recorder()
     assert_same(RestoreThen(model, recorder)(image, imgsz=320, verbose=False), expected)
     assert recorder.shapes == [(1, 3, 320, 320)]
-    assert_same(RestoreThen(model, negative)(255 - image, imgsz=320, verbose=False), expected)
+    # resizing rounds to 8 bits, a negative the other way
+    restored = RestoreThen(model, negative)(255 - image, imgsz=320, verbose=False)
+    torch.testing.assert_close(restored[0].boxes.data, expected[0].boxes.data, rtol=0.02, atol=1)
