@@ -200,6 +200,8 @@ class Dicts(HomeMade):
     """Detectron2's way: a list of dicts, normalised inside."""
 
     input_format: str | None = "BGR"
+    pixel_mean: Tensor
+    pixel_std: Tensor
 
     def __init__(self) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from vrdir_plug.inputs import ImageInput
-from vrdir_plug.pixels import IMAGENET, UNIT
+from vrdir_plug.pixels import IMAGENET, UNIT, PixelSpec
 
 INPUT = ImageInput("images", IMAGENET, "given")
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cases import feature_extractor, imagenet, osnet, torchreid
+import torchreid
+from cases import feature_extractor, imagenet, osnet
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from cases import livened, ultralytics
+import ultralytics
+from cases import livened
 from PIL import Image
 from torch import Tensor, nn
 
@@ -149,7 +150,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def video(path: Path, frames: int = 4) -> Path:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 5, (64, 48))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 5, (64, 48))
     for i in range(frames):
         writer.write(picture(48, 64, i))
     writer.release()

@@ -49,8 +49,8 @@ def refuse_other_images(model: Any) -> None:
     if torchvision_package(type(model)) in ("video", "optical_flow"):
         raise TypeError(f"{name_of(model)} takes several frames at a time, not single images")
     channels = getattr(model, "in_chans", 3)
-    if is_ultralytics(model) and isinstance(model.model, nn.Module):
-        channels = model.model.yaml.get("channels", 3)
+    if is_ultralytics(model):
+        channels = getattr(model.model, "yaml", {}).get("channels", 3)
     if isinstance(channels, int) and channels != 3:
         raise ValueError(
             f"{name_of(model)} takes images with {channels} channels, the restorer with 3"

@@ -133,7 +133,7 @@ class RestoreThen(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
         self._doubles = []  # it may keep a copy of the network where that has been
-        return super()._apply(fn, recurse)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles, which make doubles of their own: a YOLO's holds a lock."""
