@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 from torch.nn.functional import cosine_similarity
-from torchreid.utils import FeatureExtractor
+from torchreid.reid.utils import FeatureExtractor
 
 from vrdir_plug import RestoreThen
 

@@ -3,9 +3,7 @@
 import contextlib
 import copy
 import io
-import os
 import tempfile
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -14,19 +12,14 @@ from typing import Any
 
 import timm
 import torch
+import torchreid
 import torchvision.models as tv
 import transformers
+import ultralytics
 from torch import Tensor, nn
 from torchvision.transforms.functional import normalize, to_pil_image
 
 from vrdir_plug.pixels import PixelSpec
-
-os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", YOLO_VERBOSE="false")
-import ultralytics
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # that its metrics are not compiled
-    import torchreid
 
 Encoding = Callable[[Tensor], Any]
 
