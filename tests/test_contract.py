@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torchvision.models import resnet18
 
+from vrdir_plug.adapters import ADAPTERS
 from vrdir_plug.pixels import IMAGENET, UNIT, PixelRangeWarning, UnknownPixels
 from vrdir_plug.restorer import Restorer
 from vrdir_plug.wrap import RestoreThen
@@ -192,6 +193,19 @@ def test_the_pair_moves_with_its_parts(case: Case) -> None:
 
 
 @every_case
+def test_explain_lists_who_was_asked_in_order(case: Case) -> None:
+    pair = pair_of(case)
+    line = next(line for line in pair.explain().splitlines() if line.startswith("asked"))
+    names = line.split(maxsplit=1)[1].split(", ")
+    if case.pixels is not None:
+        assert names == ["nobody"]
+        return
+    order = [adapter.__name__.replace("_", " ") for adapter in ADAPTERS]
+    assert names == order[: len(names)]
+    assert ADAPTERS[len(names) - 1](case.model()) == pair.input
+
+
+@every_case
 def test_repr_and_explain_say_what_was_found(case: Case) -> None:
     pair = pair_of(case, Brighten())
     assert "\n" not in repr(pair)
@@ -299,9 +313,24 @@ def test_torch_wrappers_around_the_pair() -> None:
     assert_same(nn.DataParallel(pair)(batch()), pair(batch()))
 
 
+def test_distributed_training_of_the_restorer() -> None:
+    pair = homemade(Brighten())
+    pair.model.requires_grad_(False)
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
+    )
+    try:
+        result = nn.parallel.DistributedDataParallel(pair)(batch())
+        result.square().sum().backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    assert_same(result, pair(batch()))
+    assert pair.restorer.gain.grad.abs() > 0
+
+
 def test_torch_wrappers_inside_the_pair() -> None:
     model = HomeMade().eval()
-    pair = RestoreThen(nn.DataParallel(model), Brighten(), pixels=IMAGENET)
+    pair = RestoreThen(nn.DataParallel(model).eval(), Brighten(), pixels=IMAGENET)
     assert_same(pair(batch()), RestoreThen(model, Brighten(), pixels=IMAGENET)(batch()))
 
 

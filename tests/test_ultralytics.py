@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -341,6 +342,18 @@ def test_the_network_inside_can_be_wrapped_and_exported() -> None:
     images = torch.rand(1, 3, 64, 64)
     program = torch.export.export(pair, (images,))
     torch.testing.assert_close(program.module()(images), pair(images))
+
+
+def test_exported_models_are_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing warns of itself
+        file = yolo("yolo11n-cls").export(format="torchscript", imgsz=64)
+        model, recorder = ultralytics.YOLO(file, task="classify"), Recorder()
+        image = picture(64, 64)
+        results = RestoreThen(model, recorder)(image, imgsz=64, verbose=False)
+        assert_same(results, model(image, imgsz=64, verbose=False))
+    assert recorder.shapes == [(1, 3, 64, 64)]
 
 
 def test_a_classifier_that_normalises_says_so() -> None:

@@ -44,6 +44,16 @@ def find_input(model: Any, pixels: object = None) -> ImageInput:
     return found
 
 
+def asked(model: Any) -> list[str]:
+    """The kinds that are asked about a model's pixels, in order; the last one knew."""
+    names = []
+    for adapter in ADAPTERS:
+        names.append(adapter.__name__.replace("_", " "))
+        if adapter(unwrapped(model)):
+            break
+    return names
+
+
 def refuse_other_images(model: Any) -> None:
     """What takes no single colour images cannot be served, whatever the encoding."""
     if torchvision_package(type(model)) in ("video", "optical_flow"):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .adapters import find_input, is_ultralytics, name_of
+from .adapters import asked, find_input, is_ultralytics, name_of
 from .facades import follow, restored_yolo, with_network
 from .inputs import ImageInput
 from .restorer import Restorer
@@ -148,6 +148,7 @@ class RestoreThen(nn.Module):
             "images": whereabouts(self.input),
             "pixels": str(self.input.pixels),
             "known from": self.input.source,
+            "asked": "nobody" if self.input.source == "given" else ", ".join(asked(self.model)),
             "size": "published for {} x {}".format(*size) if size else "the model does not tell",
             "device": "unknown" if weights is None else str(weights.device),
             "dtype": "unknown" if weights is None else str(weights.dtype),
