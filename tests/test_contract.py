@@ -314,18 +314,18 @@ def test_torch_wrappers_around_the_pair() -> None:
 
 
 def test_distributed_training_of_the_restorer() -> None:
-    pair = homemade(Brighten())
+    restorer = Brighten()
+    pair = homemade(restorer)
     pair.model.requires_grad_(False)
-    torch.distributed.init_process_group(
-        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
-    )
+    store = torch.distributed.HashStore()  # type: ignore[attr-defined]
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
         result = nn.parallel.DistributedDataParallel(pair)(batch())
         result.square().sum().backward()
     finally:
         torch.distributed.destroy_process_group()
     assert_same(result, pair(batch()))
-    assert pair.restorer.gain.grad.abs() > 0
+    assert restorer.gain.grad is not None and restorer.gain.grad.abs() > 0
 
 
 def test_torch_wrappers_inside_the_pair() -> None:

@@ -179,9 +179,9 @@ def ultralytics_model(model: Any) -> ImageInput | None:
     """It loads, resizes and scales to [0, 1] by itself; a classifier may normalise too."""
     if not is_ultralytics(model):
         return None
-    transforms = getattr(model.model, "transforms", None)
-    if model.task == "classify" and transforms is not None:
-        return image_input(model, PixelSpec.of(transforms), "its network's transforms")
+    if model.task == "classify":
+        pixels = of_compose(getattr(model.model, "transforms", None)) or UNIT
+        return image_input(model, pixels, "its network's transforms, or else [0, 1]")
     return image_input(model, UNIT, "ultralytics scales to [0, 1]")
 
 
