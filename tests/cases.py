@@ -1,20 +1,27 @@
 """One row a kind of model that the plug can stand in front of; test_contract asks each for all."""
 
+import contextlib
 import copy
+import io
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+import torchreid
 import torchvision.models as tv
+import transformers
+import ultralytics
 from torch import Tensor, nn
-from torchvision.transforms.functional import normalize
+from torchvision.transforms.functional import normalize, to_pil_image
 
 from vrdir_plug.pixels import PixelSpec
 
-Encoding = Callable[[Tensor], Tensor]
+Encoding = Callable[[Tensor], Any]
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,8 @@ class Case:
         sizes: heights and widths of the images of one call.
         as_list: the model takes a list of images instead of a batch.
         pixels: what the user has to say.
+        calls: the model calls its network itself, without gradients.
+        numbers: tensors out of what the model returns.
     """
 
     name: str
@@ -36,17 +45,21 @@ class Case:
     sizes: tuple[tuple[int, int], ...] = ((64, 64), (64, 64))
     as_list: bool = False
     pixels: object = None
+    calls: bool = False
+    numbers: Callable[[Any], Any] = lambda result: result
 
     def model(self) -> Callable[..., Any]:
         """A new one, always with the same weights."""
         return copy.deepcopy(built(self))
 
     def clean(self) -> list[Tensor]:
-        """RGB images in [0, 1], of coloured tiles."""
+        """RGB images in [0, 1] of coloured tiles, odd numbers of 8 bits: halfway to white too."""
         seed = torch.Generator().manual_seed(0)
+        draws = [torch.rand(1, 3, 8, 8, generator=seed) for _ in self.sizes]
+        tiles = [(2 * (127 * draw).round() + 1) / 255 for draw in draws]
         return [
-            nn.functional.interpolate(torch.rand(1, 3, 8, 8, generator=seed), size)[0]
-            for size in self.sizes
+            nn.functional.interpolate(tile, size)[0]
+            for tile, size in zip(tiles, self.sizes, strict=True)
         ]
 
     def images(self) -> Any:
@@ -101,17 +114,122 @@ def caffe(image: Tensor) -> Tensor:
 CAFFE = PixelSpec(mean=(103.939, 116.779, 123.68), peak=255, order="BGR")
 
 
+def livened(network: nn.Module) -> None:
+    """Initial weights are often so small that every image has the same result."""
+    for parameter in network.parameters():
+        if parameter.ndim > 1:
+            nn.init.kaiming_normal_(parameter)
+
+
 def torchvision_detector() -> nn.Module:
     """Its initial weights are so small that every image has the same boxes."""
     network: Any = tv.detection.ssdlite320_mobilenet_v3_large(
         weights=None, weights_backbone=None, num_classes=4, score_thresh=0.0, detections_per_img=20
     )
     network.transform.fixed_size = (96, 96)  # its own 320 takes ten times as long
-    for parameter in network.parameters():
-        if parameter.ndim > 1:
-            nn.init.kaiming_normal_(parameter)
+    livened(network)
     detector: nn.Module = network.eval()
     return detector
+
+
+def yolo() -> Any:
+    model = ultralytics.YOLO("yolo11n-cls.yaml")
+    model.overrides.update(imgsz=64, verbose=False)
+    livened(model.model.eval())
+    return model
+
+
+def probabilities(results: Any) -> list[Tensor]:
+    return [result.probs.data for result in results]
+
+
+def osnet() -> nn.Module:
+    network: nn.Module = torchreid.models.build_model("osnet_x0_25", 4, pretrained=False)
+    return network.eval()
+
+
+def feature_extractor() -> Any:
+    """It would download weights unless it is given a file of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        weights = str(Path(folder) / "osnet.pth")
+        torch.save(osnet().state_dict(), weights)
+        with contextlib.redirect_stdout(io.StringIO()):
+            return torchreid.utils.FeatureExtractor(
+                "osnet_x0_25", weights, device="cpu", verbose=False
+            )
+
+
+def hugging_face_model() -> nn.Module:
+    config = transformers.ViTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        image_size=64, patch_size=16, num_labels=5, initializer_range=0.5,
+    )  # fmt: skip
+    network: nn.Module = transformers.ViTForImageClassification(config)
+    return network.eval()
+
+
+def image_processor() -> Any:
+    return transformers.ViTImageProcessor(size={"height": 64, "width": 64})
+
+
+def hugging_face_pipeline() -> Any:
+    return transformers.pipeline(
+        "image-classification", model=hugging_face_model(), image_processor=image_processor()
+    )
+
+
+def photograph(image: Tensor) -> Any:
+    return to_pil_image((255 * image).round().byte())
+
+
+def scores(results: Any) -> list[Tensor]:
+    return [
+        torch.tensor([label["score"] for label in sorted(result, key=lambda label: label["label"])])
+        for result in results
+    ]
+
+
+class Dicts(HomeMade):
+    """Detectron2's way: a list of dicts, normalised inside."""
+
+    input_format: str | None = "BGR"
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("pixel_mean", torch.tensor([103.53, 116.28, 123.675])[:, None, None])
+        self.register_buffer("pixel_std", torch.tensor([57.375, 57.12, 58.395])[:, None, None])
+
+    def forward(self, batched_inputs: list[dict[str, Tensor]]) -> list[Tensor]:  # type: ignore[override]
+        images = [(entry["image"] - self.pixel_mean) / self.pixel_std for entry in batched_inputs]
+        return [super(Dicts, self).forward(image[None])[0] for image in images]
+
+
+class Preprocessor(nn.Module):
+    """OpenMMLab's: BGR in 0..255 -> RGB with mean and std."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._channel_conversion = True
+        self.register_buffer("mean", torch.tensor([123.675, 116.28, 103.53])[:, None, None], False)
+        self.register_buffer("std", torch.tensor([58.395, 57.12, 57.375])[:, None, None], False)
+
+
+class Preprocessed(nn.Module):
+    """OpenMMLab's way: what goes in has been through the preprocessor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.data_preprocessor = Preprocessor()
+        self.network = HomeMade()
+
+    def forward(self, inputs: Tensor, data_samples: object = None, mode: str = "tensor") -> Tensor:
+        return self.network(inputs)
+
+
+def bgr255(image: Tensor) -> dict[str, Tensor]:
+    return {"image": image.flip(0) * 255}
 
 
 CASES = (
@@ -134,5 +252,19 @@ CASES = (
     Case("timm, 0.5", lambda: timm.create_model("test_resnet").eval(), half),
     Case("home-made", lambda: HomeMade().eval(), half, pixels=PixelSpec((0.5,) * 3, (0.5,) * 3)),
     Case("Caffe pixels", lambda: HomeMade().eval(), caffe, pixels=CAFFE),
+    Case("torchreid network", osnet, imagenet),
+    Case("torchreid extractor", feature_extractor, imagenet, calls=True),
+    Case("ultralytics", yolo, lambda image: image, calls=True, numbers=probabilities),
+    Case("Hugging Face model", hugging_face_model, half, pixels=image_processor()),
+    Case(
+        "Hugging Face pipeline",
+        hugging_face_pipeline,
+        photograph,
+        as_list=True,
+        calls=True,
+        numbers=scores,
+    ),
+    Case("Detectron2 style", lambda: Dicts().eval(), bgr255, as_list=True),
+    Case("OpenMMLab style", lambda: Preprocessed().eval(), imagenet),
     Case("function", lambda: channel_means, imagenet, pixels=tv.ResNet50_Weights.DEFAULT),
 )

@@ -1,19 +1,23 @@
 """What is found out about a model by looking at it."""
 
 import functools
+import random
+import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
 import torchvision.models as tv
-from cases import CAFFE, HomeMade
+from cases import CAFFE, Dicts, HomeMade, Preprocessed
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from vrdir_plug.adapters import ADAPTERS, find_input, first_argument
 from vrdir_plug.pixels import IMAGENET, UNIT, PixelSpec, UnknownPixels
+from vrdir_plug.wrap import RestoreThen
 
 HALF = PixelSpec((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -58,17 +62,9 @@ def test_other_torchvision_networks_are_known_too(build: Callable[..., nn.Module
     assert find_input(build()).pixels == IMAGENET
 
 
-@pytest.mark.parametrize(
-    "build",
-    [
-        tv.detection.ssdlite320_mobilenet_v3_large,
-        tv.detection.fasterrcnn_mobilenet_v3_large_320_fpn,
-        tv.detection.keypointrcnn_resnet50_fpn,
-    ],
-    ids=["ssd", "faster r-cnn", "keypoint r-cnn"],
-)
-def test_torchvision_detectors_normalise_inside(build: Callable[..., nn.Module]) -> None:
-    found = find_input(on_meta(build, weights=None, weights_backbone=None))
+@pytest.mark.parametrize("name", tv.list_models(tv.detection))
+def test_torchvision_detectors_normalise_inside(name: str) -> None:
+    found = find_input(on_meta(tv.get_model, name, weights=None, weights_backbone=None))
     assert (found.argument, found.pixels) == ("images", UNIT)
 
 
@@ -90,6 +86,41 @@ def test_timm_models_carry_their_config(name: str, pixels: PixelSpec) -> None:
     found = find_input(on_meta(timm.create_model, name))
     assert (found.argument, found.pixels) == ("x", pixels)
     assert (found.source, found.size) == ("its pretrained_cfg", (160, 160))
+
+
+def timm_architectures() -> list[str]:
+    """At random, but the same each time; small ones, since building takes its time on meta too."""
+    small = re.compile("test_|atto|femto|pico|nano|zepto|mini|xtiny|lite0|_0[0-9]0$")
+    return sorted(random.Random(0).sample([n for n in timm.list_models() if small.search(n)], 25))
+
+
+@pytest.mark.parametrize("name", timm_architectures())
+def test_timm_architectures_are_known_as_they_are_published(name: str) -> None:
+    found, config = find_input(on_meta(timm.create_model, name)), timm.get_pretrained_cfg(name)
+    assert (found.pixels.mean, found.pixels.std) == (config.mean, config.std)
+    assert (found.pixels.peak, found.pixels.order) == (1, "RGB")
+    assert found.size == config.input_size[1:]
+    assert found.argument in ("x", "input")
+
+
+def test_every_config_of_timm_is_understood() -> None:
+    model, names = HomeMade(), timm.list_models()
+    assert len(names) > 1000
+    for name in names:
+        config = timm.get_pretrained_cfg(name)
+        channels = config.input_size[0]
+        model.pretrained_cfg, model.in_chans = config.to_dict(), channels
+        if channels == 3:
+            found = find_input(model)
+            assert (found.pixels.mean, found.pixels.std) == (config.mean, config.std)
+        else:
+            with pytest.raises(ValueError, match=f"{channels} channels"):
+                find_input(model)
+
+
+def test_timm_backbones_are_known_too() -> None:
+    features = on_meta(timm.create_model, "test_resnet", features_only=True)
+    assert find_input(features).pixels == HALF
 
 
 def test_timm_models_of_other_channels_are_refused() -> None:
@@ -122,6 +153,53 @@ def test_what_the_user_says_wins() -> None:
     assert found.size == (224, 224)
     detector = on_meta(tv.detection.ssdlite320_mobilenet_v3_large, weights_backbone=None)
     assert find_input(detector, CAFFE).argument == "images"
+
+
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+def test_detectron2_networks_name_the_order_of_their_channels(order: str) -> None:
+    model = Dicts()
+    model.input_format = order
+    found = find_input(model)
+    assert (found.argument, found.key) == ("batched_inputs", "image")
+    assert found.pixels == PixelSpec(peak=255, order=order)
+    model.input_format = None
+    with pytest.raises(UnknownPixels):
+        find_input(model)
+    assert find_input(model, CAFFE).key == "image"
+
+
+@pytest.mark.parametrize("name", ["_channel_conversion", "to_rgb"])
+def test_openmmlab_preprocessors_say_what_they_do(name: str) -> None:
+    model = Preprocessed()
+    del model.data_preprocessor._channel_conversion
+    bgr = find_input(model).pixels
+    assert (bgr.order, bgr.peak) == ("BGR", 255)
+    setattr(model.data_preprocessor, name, True)
+    found = find_input(model)
+    assert found.pixels.order == "RGB" and found.argument == "inputs"
+    assert found.pixels.mean == pytest.approx((123.675, 116.28, 103.53))
+    assert found.pixels.std == pytest.approx((58.395, 57.12, 57.375))
+    assert "assumed: images are loaded as BGR" in found.source
+
+
+class DefaultPredictor:
+    """Detectron2's: an array (H, W, 3) in BGR -> the output of its model."""
+
+    def __init__(self, model: nn.Module):
+        self.model = model
+        self.input_format = "BGR"
+
+    def __call__(self, original_image: Any) -> Tensor:
+        image = torch.as_tensor(original_image.astype("float32").transpose(2, 0, 1))
+        return self.model([{"image": image}])[0]
+
+
+def test_a_detectron2_predictor_calls_its_model() -> None:
+    predictor = DefaultPredictor(Dicts().eval())
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    pair = RestoreThen(predictor, lambda images: 1 - images)
+    torch.testing.assert_close(pair(picture), predictor(255 - picture), rtol=1e-4, atol=1e-4)
+    assert (pair.input.source, pair.input.network) == ("its input_format", "model")
 
 
 def compiled(model: nn.Module) -> Any:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from vrdir_plug.inputs import ImageInput
-from vrdir_plug.pixels import IMAGENET, UNIT
+from vrdir_plug.pixels import IMAGENET, UNIT, PixelSpec
 
 INPUT = ImageInput("images", IMAGENET, "given")
 
@@ -142,3 +142,17 @@ def test_a_named_tuple_of_images_becomes_a_tuple() -> None:
     (restored,), _ = ImageInput("images", UNIT, "test").map((views,), {}, lambda x: x / 2)
     assert isinstance(restored, tuple)
     torch.testing.assert_close(restored, (views.left / 2, views.right / 2))
+
+
+def test_images_in_dicts() -> None:
+    place = ImageInput("batched_inputs", PixelSpec(peak=255, order="BGR"), "", key="image")
+    whole = torch.arange(12, dtype=torch.uint8).reshape(3, 2, 2)
+    entry = {"image": whole, "height": 7}
+    (result,), _ = place.map(([entry],), {}, lambda images: images + 0.5)
+    assert result[0]["height"] == 7 and entry["image"] is whole
+    torch.testing.assert_close(result[0]["image"], whole.float() + 0.5)
+    for wrong in ([{"picture": whole}], [whole]):
+        with pytest.raises(TypeError, match="list of dicts with 'image'"):
+            place.map((wrong,), {}, lambda images: images)
+    with pytest.raises(ValueError, match=r"\(3, H, W\)"):
+        place.map(([{"image": whole[None]}],), {}, lambda images: images)

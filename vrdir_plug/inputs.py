@@ -1,6 +1,6 @@
 """Where the images are in a call of a model, and the same call with other images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +19,19 @@ class ImageInput:
         pixels: how they are encoded.
         source: how the encoding is known, in words.
         size: height and width the model was published for, where that is known.
+        key: where images come as one dict each, the name of the image in it: (3, H, W).
+        network: by what name an object holds the network that it calls by itself; None where the
+            user calls the network.
+        roads: the methods of such an object that lead to the network, or do not need it.
     """
 
     argument: str | None
     pixels: PixelSpec
     source: str
     size: tuple[int, int] | None = None
+    key: str | None = None
+    network: str | None = None
+    roads: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.argument or 'first argument'}: {self.pixels} ({self.source})"
@@ -52,6 +59,8 @@ class ImageInput:
         raise TypeError(f"the call has no images: they come as the first argument{by_name}")
 
     def restored(self, images: Any, restore: Callable[[Tensor], Tensor]) -> Any:
+        if self.key:
+            return [self.restored_entry(entry, self.key, restore) for entry in images]
         if isinstance(images, (list, tuple)):
             for image in images:
                 self.check(image, dimensions=3)
@@ -60,6 +69,14 @@ class ImageInput:
         self.check(images, dimensions=4)
         # len() would freeze the batch size in torch.export
         return restore(images) if images.shape[0] else images
+
+    def restored_entry(self, entry: Any, key: str, restore: Callable[[Tensor], Tensor]) -> Any:
+        """A dict with one image; whole numbers become floats, which the model takes as well."""
+        if not isinstance(entry, Mapping) or key not in entry:
+            raise TypeError(f"the model takes a list of dicts with {key!r}, came one without")
+        image = entry[key].float() if isinstance(entry[key], Tensor) else entry[key]
+        self.check(image, dimensions=3)
+        return {**entry, key: restore(image[None])[0]}
 
     def check(self, images: object, dimensions: int) -> None:
         """Refuse what cannot be decoded, with the way out."""

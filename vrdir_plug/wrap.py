@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .adapters import find_input, name_of
+from .adapters import asked, find_input, is_ultralytics, name_of
+from .facades import follow, restored_yolo, with_network
+from .inputs import ImageInput
 from .restorer import Restorer
 
 
@@ -29,6 +31,12 @@ class RestoreThen(nn.Module):
             device, or move the pair.
         pixels: how the model expects its pixels, if it does not tell or tells wrong: a PixelSpec,
             or anything `PixelSpec.of` reads. `explain()` says what was found.
+
+    Some objects call their network by themselves: ultralytics' YOLO, torchreid's
+    FeatureExtractor, Hugging Face's pipelines, Detectron2's DefaultPredictor. They are called as
+    before, and so are the methods that lead to the network (`predict`, `track`, `val`); what
+    calls the network is a double that shares it, so the object itself is not changed. It takes
+    files as well as tensors, gives no gradients, and the restorer follows it to its device.
 
     Attributes:
         model, restorer: as given.
@@ -64,18 +72,37 @@ class RestoreThen(nn.Module):
         self.restorer = default_restorer(model) if restorer is None else restorer
         self.training = getattr(model, "training", False)
         self._checked = False
+        self._doubles: list[Any] = []  # bare, nn.Module would take it for a part of the pair
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the model returns for the same call with restored images."""
+        if self.input.network:
+            return self._double()(*args, **kwargs)
         args, kwargs = self.input.map(args, kwargs, self._restore)
         return self.model(*args, **kwargs)
+
+    def _double(self) -> Any:
+        """Of an object that calls its network by itself, one whose network gets restored images."""
+        if not self._doubles:
+            self._doubles.append(self._make_double())
+        return self._doubles[0]
+
+    def _make_double(self) -> Any:
+        if is_ultralytics(self.model):
+            return restored_yolo(self.model, self._restore)
+        name = str(self.input.network)
+        network = getattr(self.model, name)
+        inner = RestoreThen(network, self.restorer, pixels=self.input.pixels)
+        return with_network(self.model, name, inner)
 
     def _restore(self, images: Tensor) -> Tensor:
         if not (self._checked or torch.compiler.is_compiling()):
             self.input.pixels.check(images)
-            if getattr(self.model, "training", False):
+            if not self.input.network and getattr(self.model, "training", False):
                 warnings.warn(TRAINING, stacklevel=2)
             self._checked = True
+        if self.input.network:
+            follow(self.restorer, images.device)
         return self.input.pixels.through(images, self.restorer)
 
     def __getattr__(self, name: str) -> Any:
@@ -83,26 +110,45 @@ class RestoreThen(nn.Module):
             return super().__getattr__(name)
         except AttributeError:
             # not yet there while unpickling
-            if name in ("model", "restorer") or name.startswith("__"):
+            if name in ("model", "restorer", "input", "_doubles") or name.startswith("__"):
                 raise
-        value = getattr(self.model, name)
-        if callable(value):
+        value = getattr(self._double() if self.input.network else self.model, name)
+        if callable(value) and name not in self.input.roads:
             raise AttributeError(
                 f"{name} of the model would run without the restorer: "
                 f"if you mean that, call pair.model.{name}"
             )
         return value
 
+    def train(self, mode: bool = True, **settings: Any) -> Any:
+        """As of any nn.Module; a YOLO's own `train` would train the detector."""
+        if not is_ultralytics(self.model):
+            return super().train(mode)
+        if settings or not isinstance(mode, bool):
+            self._double().train()
+        self.training = mode
+        if isinstance(self.restorer, nn.Module):
+            self.restorer.train(mode)
+        return self
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
+        self._doubles = []  # it may keep a copy of the network where that has been
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles, which make doubles of their own: a YOLO's holds a lock."""
+        return {**self.__dict__, "_doubles": []}
+
     def explain(self) -> str:
         """What was found about the model, in lines for people to read."""
         weights = first_parameter(self.model)
-        argument = self.input.argument or "first argument"
         size = self.input.size
         lines = {
             "model": f"{name_of(self.model)} ({type(self.model).__module__})",
-            "images": f"{argument}: (N, 3, H, W), or a list of (3, H, W)",
+            "images": whereabouts(self.input),
             "pixels": str(self.input.pixels),
             "known from": self.input.source,
+            "asked": "nobody" if self.input.source == "given" else ", ".join(asked(self.model)),
             "size": "published for {} x {}".format(*size) if size else "the model does not tell",
             "device": "unknown" if weights is None else str(weights.device),
             "dtype": "unknown" if weights is None else str(weights.dtype),
@@ -127,7 +173,17 @@ def default_restorer(model: object) -> Restorer:
 
 
 def first_parameter(model: object) -> Tensor | None:
-    return next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    network = model if isinstance(model, nn.Module) else getattr(model, "model", None)
+    return next(network.parameters(), None) if isinstance(network, nn.Module) else None
+
+
+def whereabouts(found: ImageInput) -> str:
+    argument = found.argument or "first argument"
+    if found.network:
+        return f"{argument}: as it takes them; restored where they enter its {found.network}"
+    if found.key:
+        return f"{argument}: a list of dicts, {found.key!r} in each is (3, H, W)"
+    return f"{argument}: (N, 3, H, W), or a list of (3, H, W)"
 
 
 def summary(restorer: Callable[[Tensor], Tensor]) -> str:
