@@ -354,16 +354,30 @@ def mix(gate: Tensor, values: Tensor) -> Tensor:
     return (gate.flatten(2).mT @ values).mT.unflatten(2, gate.shape[-2:])
 
 
+# Behind a plain ReLU whole levels of the U died in training, and nothing brought them back.
+LEAK = 0.1
+
+
+def warmed(module: nn.Module) -> None:
+    """Initial weights that keep the variance from layer to layer (He et al., ICCV 2015)."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, LEAK)
+            nn.init.zeros_(torch.as_tensor(layer.bias))
+
+
 class Residual(nn.Module):
     """Two 3x3 convolutions beside the identity, at which they start."""
 
     def __init__(self, channels: int):
         super().__init__()
         last = zeroed(conv(channels, channels))
-        self.body = nn.Sequential(conv(channels, channels), nn.ReLU(), last)
+        first = conv(channels, channels)
+        warmed(first)
+        self.body = nn.Sequential(first, nn.LeakyReLU(LEAK), last)
 
     def forward(self, features: Tensor) -> Tensor:
-        return (features + self.body(features)).relu()
+        return F.leaky_relu(features + self.body(features), LEAK)
 
 
 class SpatialUnit(nn.Module):
@@ -379,9 +393,10 @@ class SpatialUnit(nn.Module):
         super().__init__()
         self.enter = conv(channels, widths[0])
         self.down = nn.ModuleList(conv(a, b, stride=2) for a, b in pairwise(widths))
-        self.body = nn.ModuleList(Residual(width) for width in widths[1:])
         self.up = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairwise(widths))
         self.leave = conv(widths[0], widths[0])
+        warmed(self)
+        self.body = nn.ModuleList(Residual(width) for width in widths[1:])
         self.head = zeroed(nn.Conv2d(widths[0], 2 * channels, 1))
         self.steered = [2 * width for width in (*widths, widths[0])]
         self.steer = zeroed(nn.Conv2d(known, sum(self.steered), 1))
@@ -402,7 +417,7 @@ class SpatialUnit(nn.Module):
 def steered(features: Tensor, steer: Tensor) -> Tensor:
     """Scaled and shifted per channel, then rectified; a steer of zeros changes nothing."""
     scale, shift = steer.chunk(2, dim=1)
-    return (features * (1 + scale) + shift).relu()
+    return F.leaky_relu(features * (1 + scale) + shift, LEAK)
 
 
 class Block(nn.Module):

@@ -143,7 +143,7 @@ def whole_loss(
         wanted = teacher(pairs.clean[:half])
     seen = teacher(restored[:half].clamp(0, 1))
     # measured: the teachers' gradients are 10 to 100 times those of the pixels, and drown them
-    found["teacher"] = 0.15 * losses.consistency_loss(seen, wanted)
+    found["teacher"] = 0.2 * losses.consistency_loss(seen, wanted)
     return found
 
 
