@@ -12,15 +12,6 @@ def pixel_loss(restored: Tensor, clean: Tensor) -> Tensor:
     return F.l1_loss(restored, clean)
 
 
-def relative_pixel_loss(restored: Tensor, clean: Tensor, degraded: Tensor) -> Tensor:
-    """L1 of each image as a share of what its degradation did: |y - c| / (|x - c| + 0.02).
-
-    In plain L1 darkness and haze outweigh noise, blur and compression by far.
-    """
-    left, done = ((x - clean).abs().mean((1, 2, 3)) for x in (restored, degraded))
-    return (left / (done + 0.02)).mean()
-
-
 def semantic_loss(restored: Tensor, clean: Tensor) -> Tensor:
     """L_sem = 1 - cos(GMP(f^), GMP(E(c))), features (N, C, h, w), global max pooling."""
     given, wanted = (features.amax((2, 3)).float() for features in (restored, clean))
