@@ -1,5 +1,6 @@
 import importlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -358,3 +359,10 @@ def test_train_says_what_is_wrong(
     torch.save([1, 2], folder / "list.pth")
     assert main(["train", "--images", ".", "--out", "run", *options]) == 2
     assert sentence in only_sentence(capsys)
+
+
+def test_the_module_runs_as_the_command_does() -> None:
+    """Where nothing is installed, as on a machine with a GPU that was only lent."""
+    command = [sys.executable, "-m", "vrdir_plug.cli", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "evaluate" in done.stdout

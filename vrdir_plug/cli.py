@@ -243,3 +243,7 @@ def build_teacher(name: str, weights: str) -> Teacher:
     model, pixels = build_recogniser(name, Path(weights) if weights else None)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Teacher(model, pixels)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
