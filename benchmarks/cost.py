@@ -6,10 +6,6 @@ an EfficientNet-Lite0. The two are run in turn, so that a machine that changes i
 change the ratio; the median over the rounds counts.
 """
 
-import statistics
-import time
-from collections.abc import Callable
-
 import timm
 import torch
 import torchvision
@@ -17,25 +13,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vrdir_plug import Restorer
+from vrdir_plug.bench import compare
 
 SIZE = 224
-ROUNDS = 15
-
-
-def seconds(call: Callable[[], Tensor]) -> float:
-    start = time.perf_counter()
-    call()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def ratio(one: nn.Module, other: nn.Module, images: Tensor) -> float:
-    """Median of paired ratios, after two rounds to warm up."""
-    rounds = [
-        seconds(lambda: one(images)) / seconds(lambda: other(images)) for _ in range(ROUNDS + 2)
-    ]
-    return statistics.median(rounds[2:])
 
 
 def macs(network: nn.Module, images: Tensor) -> float:
@@ -60,7 +40,7 @@ def main() -> None:
     for profile in ("fast", "strong", "paper"):
         restorer = Restorer(profile).eval().to(device)
         count = sum(parameter.numel() for parameter in restorer.parameters())
-        ratios = [ratio(restorer, network, image) for network in recognisers.values()]
+        ratios = [compare(restorer, network, image).ratio for network in recognisers.values()]
         cells = [f"{count / 1e6:.2f} M", f"{macs(restorer, image) / 1e9:.2f}"]
         print(f"| {profile} |", *(f"{cell} |" for cell in cells), *(f"{r:.0%} |" for r in ratios))
 

@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from vrdir_plug.data import SUFFIXES, read_image
+from vrdir_plug.data import read_image
+from vrdir_plug.files import SUFFIXES
 
 QUALITY = 75
 

@@ -15,10 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from .evaluation import AnswerError, Cell, Sample
-from .files import open_rgb
+from .files import SUFFIXES, open_rgb
 from .measures import RESAMPLES, Mean
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True)

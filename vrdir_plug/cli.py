@@ -25,6 +25,7 @@ from .page import to_html
 from .recognisers import build, build_detector, build_recogniser, build_restorer, fingerprint
 from .reidentification import Reidentification, matched
 from .restorer import config_of
+from .restoring import pick_device
 from .tables import to_csv, to_json, to_markdown
 from .teachers import Teacher
 from .training import train
@@ -229,7 +230,7 @@ def run_train(arguments: argparse.Namespace) -> None:
         steps=arguments.steps,
         batch=arguments.batch_size,
         seed=arguments.seed,
-        device=arguments.device if arguments.device != "auto" else accelerator(),
+        device=pick_device(accelerator() if arguments.device == "auto" else arguments.device),
     )
     state = "the weights are" if done else "stopped; the same command goes on. So far they are"
     print(f"{state} in {arguments.out / 'weights'}")

@@ -14,9 +14,8 @@ from torch import Generator, Tensor
 from tqdm import tqdm
 
 from .degradations import CLEAN_FAMILY, FAMILIES, ORDER, Degradation
-from .files import open_rgb
+from .files import SUFFIXES, open_rgb
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 SHORT_SIDE = 256
 TOGETHER = 4  # neighbours in a batch share their scale and kinds of degradation, not severities
 GROUPS = 32  # at most: a GPU's time is the number of calls

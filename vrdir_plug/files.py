@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
 Array = NDArray[Any]
+# of photographs that training and evaluation look for in a folder
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 # lossy formats are written at a quality at which restoration is not undone

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .adapters import find_input
 from .baselines import BASELINES
-from .pixels import IMAGENET, PixelSpec, UnknownPixels
+from .pixels import PixelSpec, UnknownPixels
 from .restorer import Restorer
 
 
@@ -27,8 +27,7 @@ def build_recogniser(name: str, weights: Path | None) -> tuple[nn.Module, PixelS
     """Build a network in eval mode, with its pixel encoding; ValueError says why it cannot be."""
     try:
         model = build(name, pretrained=weights is None)
-        # torchreid's networks do not tell; all of its models are trained so
-        pixels = IMAGENET if name.startswith("torchreid:") else find_input(model).pixels
+        pixels = find_input(model).pixels
     except ModuleNotFoundError as error:
         raise ValueError(
             f"{name} needs the module {error.name!r}: install it, or run where it lies"

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from . import video
+from . import files, video
 from .files import Array, Photo, format_of, read_photo, write_photo
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"}
-SUFFIXES |= video.SUFFIXES
+SUFFIXES = files.SUFFIXES | {".gif", ".avif"} | video.SUFFIXES
 BESIDE = ".restored"  # photo.jpg -> photo.restored.jpg
 BATCH_PIXELS = 4_000_000  # restored at a time, unless one image alone has more
 WAITING_PIXELS = 32_000_000  # decoded images that wait for others of their shape
