@@ -19,20 +19,6 @@ from vrdir_plug.evaluation import AnswerError, Sample
 HEADER = "path,split,label\n"
 
 
-@pytest.fixture
-def samples(tmp_path: Path) -> list[Sample]:
-    """Five images, red, green, blue, red, green, with their labels."""
-    rng = np.random.default_rng(0)
-    made = []
-    for index in range(5):
-        pixels = rng.integers(0, 120, (30, 40, 3), dtype=np.uint8)
-        pixels[..., index % 3] += 100
-        file = tmp_path / f"{index}.png"
-        Image.fromarray(pixels).save(file)
-        made.append(Sample(file.name, file, index % 3))
-    return made
-
-
 def test_labels_are_read_for_the_wanted_splits(tmp_path: Path, samples: list[Sample]) -> None:
     table = tmp_path / "labels.csv"
     table.write_text(f"\ufeff{HEADER}0.png,dev,0\n1.png,test,1\n2.png,train,\n4.png,dev,7\n")

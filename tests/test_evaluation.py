@@ -45,20 +45,6 @@ class Recorder:
         return torch.cat(self.batches).unflatten(0, (3, -1))
 
 
-@pytest.fixture
-def samples(tmp_path: Path) -> list[Sample]:
-    """Five images, red, green, blue, red, green, with their labels."""
-    rng = np.random.default_rng(0)
-    made = []
-    for index in range(5):
-        pixels = rng.integers(0, 120, (30, 40, 3), dtype=np.uint8)
-        pixels[..., index % 3] += 100
-        file = tmp_path / f"{index}.png"
-        Image.fromarray(pixels).save(file)
-        made.append(Sample(file.name, file, index % 3))
-    return made
-
-
 def run(
     samples: Sequence[Sample],
     restorers: dict[str, Restore],

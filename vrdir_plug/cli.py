@@ -56,8 +56,8 @@ def add_evaluate(commands: Any) -> None:
         help="what bad conditions cost a recogniser, and what restorers give back",
         description="Compare restorers in front of a recogniser, clean and corrupted. Without "
         "--labels it measures agreement with the answers on clean images. Ctrl-C keeps finished "
-        "conditions beside --json: the same command goes on. Exit codes: 0 done; 2 wrong usage or "
-        "bad input; 1 done, but images were left out or not answered; 130 interrupted.",
+        "conditions beside --json: the same command goes on. Exit codes: 0 done; 1 done, but "
+        "images were left out or not answered; 2 wrong usage or bad input; 130 interrupted.",
     )
     command.set_defaults(run=run_evaluate)
     option = command.add_argument
