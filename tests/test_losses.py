@@ -1,8 +1,5 @@
 """Losses: zero where nothing is wrong, and the ranking loss's repair."""
 
-import math
-
-import pytest
 import torch
 
 from vrdir_plug import losses
@@ -54,7 +51,13 @@ def test_consistency_grows_with_the_damage() -> None:
     assert 0 < steps[0] < steps[1] < steps[2]
 
 
-def test_clean_loss_is_the_cross_entropy_of_the_mean_share() -> None:
-    share = torch.tensor([0.9, 0.2])[:, None, None].expand(2, 4, 4)
-    found = losses.clean_loss(share, torch.tensor([True, False]))
-    assert found == pytest.approx(-(math.log(0.9) + math.log(0.8)) / 2)
+def test_limited_shortens_each_image_by_itself() -> None:
+    images = torch.rand(2, 3, 8, 8, requires_grad=True)
+    given = torch.stack([torch.full((3, 8, 8), 1e-4), torch.randn(3, 8, 8)])
+    seen = losses.limited(images, 5.0)
+    assert torch.equal(seen, images)
+    seen.backward(given)
+    # that of the mean absolute error has 1 / 384 at each of the 192 values of an image
+    bound = 5 * (192 * (1 / 384) ** 2) ** 0.5
+    assert images.grad is not None and torch.equal(images.grad[0], given[0])
+    torch.testing.assert_close(images.grad[1], given[1] * bound / given[1].norm())

@@ -163,7 +163,8 @@ def literal_gate(fgm: FGM, features: Tensor, bands: Tensor) -> Tensor:
     hidden = fgm.local(seen).relu()
     logits = fgm.gate(hidden + hidden.mean((2, 3), keepdim=True))
     into, out = fgm.whole
-    logits = logits + out(into(spectrum(bands)[..., None, None]).relu())
+    whole = into(seen[:, features.shape[1] :]).relu().mean((2, 3), keepdim=True)
+    logits = logits + out(torch.cat([whole, spectrum(bands)[..., None, None]], 1))
     return F.interpolate(logits.softmax(1), features.shape[-2:], mode="bilinear")
 
 
@@ -180,7 +181,8 @@ def test_our_gate_equals_its_parts() -> None:
     for parameter in fgm.parameters():
         nn.init.normal_(parameter, std=0.2)
     bands = bands_of(F.pixel_unshuffle(images, 4))
-    gate = fgm(features, bands, fgm.prior(spectrum(bands)))
+    amplitude = fgm.amplitude(bands)
+    gate = fgm(features, amplitude, fgm.prior(amplitude, spectrum(bands)))
     torch.testing.assert_close(gate, literal_gate(fgm, features, bands), atol=1e-5, rtol=0)
 
 

@@ -83,6 +83,13 @@ def test_resuming_is_bit_identical(images: list[Tensor], tmp_path: Path) -> None
         assert torch.equal(a, b)
 
 
+def test_fewer_branches_than_families_share_the_rest() -> None:
+    families = torch.tensor([[0.5, 0.5, 0, 0, 0], [0, 0, 0.5, 0.5, 0], [0, 0, 0, 0, 1]])
+    wanted = torch.tensor([[0.5, 0.5, 0], [0, 0, 1], [0, 0, 1]])
+    assert torch.equal(training.wanted_shares(families, 3), wanted)
+    assert torch.equal(training.wanted_shares(families, 5), families)
+
+
 def test_train_is_interrupted_and_goes_on(
     images: list[Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,8 +171,11 @@ def test_pairs_are_seeded_in_range_and_labelled(images: list[Tensor]) -> None:
     assert torch.equal(first.degraded, again.degraded)
     assert first.degraded.shape == (96, 3, 32, 32)
     assert first.degraded.min() >= 0 and first.degraded.max() <= 1
-    assert set(first.family.tolist()) == set(range(CLEAN_FAMILY + 1))
-    clean = first.family == CLEAN_FAMILY
+    torch.testing.assert_close(first.families.sum(1), torch.ones(96))
+    # every family alone, and three of them at once
+    assert set(first.families.argmax(1).tolist()) == set(range(CLEAN_FAMILY + 1))
+    assert {1, 2, 3} == set((first.families > 0).sum(1).tolist())
+    clean = first.families[:, CLEAN_FAMILY] == 1
     rounding = (first.degraded[clean] - first.clean[clean]).abs().max()
     assert rounding <= 0.5 / 255 + 1e-6
     assert (first.degraded[~clean] - first.clean[~clean]).abs().mean() > 0.02

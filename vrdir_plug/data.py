@@ -34,11 +34,12 @@ class Chance(NamedTuple):
 
 @dataclass(frozen=True)
 class Pairs:
-    """Clean and degraded images (N, 3, S, S), RGB in [0, 1], and the family (N,) of each."""
+    """Clean and degraded images (N, 3, S, S), RGB in [0, 1], and the shares
+    (N, families + 1) that the families of degradations have in each, the last one's if clean."""
 
     clean: Tensor
     degraded: Tensor
-    family: Tensor
+    families: Tensor
 
 
 def read_image(path: Path) -> Tensor:
@@ -90,30 +91,32 @@ def random_crop(image: Tensor, side: int, generator: Generator) -> Tensor:
     return image[:, top : top + side, left : left + side]
 
 
-def draw_kinds(most: int, generator: Generator) -> tuple[int, list[Degradation]]:
-    """A family and up to `most` degradations in physical order, the first family's among them.
+def draw_kinds(most: int, generator: Generator) -> tuple[list[int], list[Degradation]]:
+    """Up to `most` degradations in physical order, each of another family, and the families.
 
     One draw in six is clean: no degradation at all.
     """
     if pick(6, generator) == 0:
-        return CLEAN_FAMILY, []
+        return [CLEAN_FAMILY], []
     families = torch.randperm(CLEAN_FAMILY, generator=generator).tolist()
     # half of the draws are single kinds
     count = 1 if most == 1 or pick(2, generator) else 2 + pick(most - 1, generator)
-    chosen = [FAMILIES[f][pick(len(FAMILIES[f]), generator)] for f in families[:count]]
-    return families[0], sorted(chosen, key=ORDER.index)
+    families = families[:count]
+    chosen = [FAMILIES[f][pick(len(FAMILIES[f]), generator)] for f in families]
+    return families, sorted(chosen, key=ORDER.index)
 
 
 def degrade(clean: Tensor, most: int, chance: Chance) -> tuple[Tensor, Tensor]:
-    """Degrade a group (N, 3, H, W) by the same kinds: rounded to 8 bits, and the family (N,)."""
-    family, kinds = draw_kinds(most, chance.choices)
+    """Degrade a group (N, 3, H, W) by the same kinds: rounded to 8 bits, and their families."""
+    families, kinds = draw_kinds(most, chance.choices)
     images = clean
     for kind in kinds:
         # several at once are each milder, as in the world
         severity = torch.rand(len(images), generator=chance.choices) * 5 / len(kinds) ** 0.5
         images = kind(images, severity.to(images.device), chance.pixels)
     degraded = (images.clamp(0, 1) * 255).round() / 255
-    return degraded, torch.full((len(images),), family, device=images.device)
+    shares = torch.zeros(CLEAN_FAMILY + 1).index_fill(0, torch.tensor(families), 1 / len(families))
+    return degraded, shares.to(images.device).expand(len(images), -1)
 
 
 def draw_pairs(images: Sequence[Tensor], count: int, size: int, most: int, chance: Chance) -> Pairs:
@@ -122,5 +125,5 @@ def draw_pairs(images: Sequence[Tensor], count: int, size: int, most: int, chanc
     together = max(TOGETHER, count // GROUPS)
     groups = [chosen[start : start + together] for start in range(0, count, together)]
     clean = [random_crops(group, size, chance.choices) for group in groups]
-    degraded, family = zip(*(degrade(crops, most, chance) for crops in clean), strict=True)
-    return Pairs(torch.cat(clean), torch.cat(degraded), torch.cat(family))
+    degraded, families = zip(*(degrade(crops, most, chance) for crops in clean), strict=True)
+    return Pairs(torch.cat(clean), torch.cat(degraded), torch.cat(families))

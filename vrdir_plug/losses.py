@@ -39,16 +39,29 @@ def gate_loss(gate: Tensor, branch: Tensor) -> Tensor:
     return -(branch * gate.clamp(min=1e-6).log().mean((2, 3))).sum(1).mean()
 
 
-def clean_loss(share: Tensor, is_clean: Tensor) -> Tensor:
-    """Cross entropy of the clean branch's share (N, h, w) with whether the image is clean (N,)."""
-    # float32 rounds 1 - share away long before the logarithm does
-    mean = share.float().mean((1, 2)).clamp(1e-4, 1 - 1e-4)
-    return F.binary_cross_entropy(mean, is_clean.float())
-
-
 def feature_distance(features: Tensor, target: Tensor) -> Tensor:
     """1 - cos over channels at every position, features (N, C, h, w)."""
     return 1 - F.cosine_similarity(features.float(), target.float(), dim=1).mean()
+
+
+def limited(images: Tensor, most: float) -> Tensor:
+    """The images; going back, each one's share of the gradient is at most `most` times that of L1.
+
+    What a recogniser wants of a pixel is hundreds of times what L1 wants, and for a blurred image
+    ten times what it is for a noisy one: unlimited, the blurred ones alone decide what is learnt.
+    """
+    images = images.clone()
+    if images.requires_grad:
+        # of the mean over all pixels of a batch: a norm of 1 / (N sqrt(pixels)) an image
+        bound = most / (len(images) * images[0].numel() ** 0.5)
+        images.register_hook(lambda gradient: shortened(gradient, bound))
+    return images
+
+
+def shortened(gradient: Tensor, bound: float) -> Tensor:
+    """Each image's gradient (N, 3, H, W), no longer than the bound in Euclidean norm."""
+    norm = gradient.float().flatten(1).norm(dim=1).clamp(min=bound)
+    return gradient * (bound / norm).view(-1, 1, 1, 1).to(gradient.dtype)
 
 
 def consistency_loss(restored: Sequence[Tensor], clean: Sequence[Tensor]) -> Tensor:

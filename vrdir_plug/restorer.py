@@ -298,7 +298,8 @@ class FGM(nn.Module):
     modulated, the phase is kept; G = softmax over branches of conv3x3(s).
     Ours takes the spectrum of features resampled to a fixed grid, sees the local amplitudes of
     the pixels' 4x4 frequencies beside s, and adds logits for the whole image (`prior`, from the
-    `spectrum` of its pixels): without them the gate could not tell noise from texture.
+    same amplitudes and the `spectrum` of its pixels): without them the gate could not tell noise
+    from texture.
     conv1x1 starts at the identity: a random one would make half of the amplitudes negative and
     flip their phases. The gate starts uniform.
     """
@@ -314,26 +315,29 @@ class FGM(nn.Module):
         hidden = channels if published else 48
         self.gate = zeroed(conv(hidden, branches))
         self.local: Any = None if published else conv(channels + CELL_CHANNELS, hidden)
-        into, out = nn.Conv2d(SPECTRUM, hidden, 1), zeroed(nn.Conv2d(hidden, branches, 1))
+        into, out = conv(CELL_CHANNELS, 32), zeroed(nn.Conv2d(32 + SPECTRUM, branches, 1))
         self.whole: Any = None if published else nn.ModuleList([into, out])
 
-    def prior(self, seen: Tensor) -> Tensor:
-        """The spectrum of an image (N, SPECTRUM) -> logits for all of it (N, branches)."""
-        into, out = self.whole
-        return linear(out, linear(into, seen).relu())
+    def amplitude(self, bands: Tensor) -> Tensor:
+        """Frequencies (N, 48, h, w) -> how strong each is in each place (N, 48, grid, grid)."""
+        return log_amplitude(resized(bands.square(), (self.grid, self.grid)))
 
-    def forward(self, features: Tensor, bands: Tensor, prior: Tensor) -> Tensor:
-        """(N, C, h, w), frequencies (N, 48, h, w), logits -> gate (N, branches, h, w), sums 1."""
+    def prior(self, amplitude: Tensor, seen: Tensor) -> Tensor:
+        """Local amplitudes and spectrum of an image -> logits for all of it (N, branches)."""
+        into, out = self.whole
+        hidden = convolve(into, amplitude).relu().mean((2, 3))
+        return linear(out, torch.cat([hidden, seen], 1))
+
+    def forward(self, features: Tensor, amplitude: Tensor, prior: Tensor) -> Tensor:
+        """(N, C, h, w), local amplitudes, logits -> gate (N, branches, h, w), sums to 1."""
         with full_precision(features):
-            logits = self.on_grid(features.float(), bands) + prior[:, :, None, None]
+            logits = self.on_grid(features.float(), amplitude) + prior[:, :, None, None]
             gate = logits.softmax(1)
         return F.interpolate(gate, features.shape[-2:], mode="bilinear")
 
-    def on_grid(self, features: Tensor, bands: Tensor) -> Tensor:
-        size = (self.grid, self.grid)
-        both = resized(torch.cat([features, bands.square()], 1), size)
-        modulated = modulate_by_products(both[:, : features.shape[1]], self.gain)
-        amplitude = log_amplitude(both[:, features.shape[1] :])
+    def on_grid(self, features: Tensor, amplitude: Tensor) -> Tensor:
+        small = resized(features, (self.grid, self.grid))
+        modulated = modulate_by_products(small, self.gain)
         hidden = convolve(self.local, torch.cat([modulated, amplitude], 1)).relu()
         # what the whole image says, beside what each place does
         return convolve(self.gate, hidden + hidden.mean((2, 3), keepdim=True))
@@ -668,10 +672,12 @@ class Restorer(nn.Module):
             return self.rebuild_as_published(cells, branch)
         bands = bands_of(cells)
         seen = spectrum(bands)
-        prior = self.ise.fgm.prior(seen)
+        with full_precision(cells):
+            amplitude = self.ise.fgm.amplitude(bands)
+            prior = self.ise.fgm.prior(amplitude, seen)
         cells = self.pixel_dnc(cells, seen, prior.softmax(1) if branch is None else branch)
         features = self.encoder(cells)  # (N, C, H/4, W/4)
-        gate = self.ise.fgm(features, bands, prior)
+        gate = self.ise.fgm(features, amplitude, prior)
         enhanced = self.ise(features, used(gate, branch), seen)
         if self.config.skip:
             cells = cells + self.decoder(enhanced - features)

@@ -22,8 +22,7 @@ from tqdm import tqdm
 
 from . import losses
 from .data import Chance, Pairs, draw_pairs
-from .degradations import CLEAN_FAMILY
-from .restorer import Restorer, RestorerConfig
+from .restorer import Rebuilt, Restorer, RestorerConfig
 from .teachers import Teacher
 from .weights import atomic_torch_save
 
@@ -34,6 +33,7 @@ SAVE_EVERY = 120.0  # seconds between checkpoints
 LOG_EVERY = 20  # steps; a GPU waits for it
 WARM_UP = 100  # steps
 EMA_DECAY = 0.999
+TEACHER_LIMIT = 30.0  # their gradient at an image, in lengths of L1's; see `losses.limited`
 
 
 class Learner(nn.Module):
@@ -111,6 +111,18 @@ def image_losses(restorer: Restorer, restored: Tensor, pairs: Pairs) -> dict[str
     }
 
 
+def wanted_shares(families: Tensor, branches: int) -> Tensor:
+    """Of the branches (N, branches): with fewer of them than families the last ones share."""
+    kept, rest = families[:, :branches], families[:, branches:]
+    return torch.cat([kept[:, :-1], kept[:, -1:] + rest.sum(1, keepdim=True)], 1)
+
+
+def gate_losses(rebuilt: Rebuilt, wanted: Tensor) -> Tensor:
+    """The synthesis knows what it did: FGM must tell it, in every place and of the whole image."""
+    whole = losses.gate_loss(rebuilt.shares[..., None, None], wanted)
+    return 0.05 * (losses.gate_loss(rebuilt.gate, wanted) + whole)
+
+
 def branch_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
@@ -118,28 +130,28 @@ def branch_loss(
 
     The label is the synthesis' own. FGM learns to tell it meanwhile.
     """
-    branches = learner.restorer.config.branches
-    # with fewer branches than families the last ones share
-    branch = F.one_hot(pairs.family.clamp(max=branches - 1), branches).float()
-    restored, gate, shares = learner.restorer.rebuild(pairs.degraded, branch)
-    found = image_losses(learner.restorer, restored, pairs)
-    known = losses.gate_loss(gate, branch) + losses.gate_loss(shares[..., None, None], branch)
-    return {**found, "gate": 0.05 * known}
+    wanted = wanted_shares(pairs.families, learner.restorer.config.branches)
+    rebuilt = learner.restorer.rebuild(pairs.degraded, wanted)
+    found = image_losses(learner.restorer, rebuilt.images, pairs)
+    return {**found, "gate": gate_losses(rebuilt, wanted)}
 
 
 def whole_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 3: FGM gates the branches; frozen recognisers must see what they see in the clean."""
-    restored, gate, _ = learner.restorer.rebuild(pairs.degraded)
-    found = image_losses(learner.restorer, restored, pairs)
-    if learner.restorer.config.branches > CLEAN_FAMILY:
-        is_clean = pairs.family == CLEAN_FAMILY
-        found["clean"] = 0.05 * losses.clean_loss(gate[:, CLEAN_FAMILY], is_clean)
+    """Stage 3: FGM gates the branches; frozen recognisers must see what they see in the clean.
+
+    They stand in for L_sem: what they see is what E was taught to see.
+    """
+    rebuilt = learner.restorer.rebuild(pairs.degraded)
+    found = {"pixels": losses.pixel_loss(rebuilt.images, pairs.clean)}
+    if not learner.restorer.config.published:
+        found["gate"] = gate_losses(rebuilt, pairs.families)
     teacher = teachers[choose(teachers, generator)]
     with torch.no_grad():
         wanted = teacher(pairs.clean)
-    found["teacher"] = losses.consistency_loss(teacher(restored.clamp(0, 1)), wanted)
+    seen = teacher(losses.limited(rebuilt.images.clamp(0, 1), TEACHER_LIMIT))
+    found["teacher"] = losses.consistency_loss(seen, wanted)
     return found
 
 
@@ -153,6 +165,7 @@ class Stage:
         loss: the named terms that are summed.
         share: of the run's steps.
         most: degradations at once in an image.
+        pace: its learning rate, in shares of the run's.
     """
 
     name: str
@@ -160,13 +173,14 @@ class Stage:
     loss: Loss
     share: float
     most: int
+    pace: float = 1.0
 
 
 STAGES = (
-    Stage("encoder", ("restorer.encoder", "heads", "pixels"), encoder_loss, 0.05, 1),
-    Stage("decoder", ("restorer.decoder",), decoder_loss, 0.03, 1),
-    Stage("branches", ("restorer.ise", "restorer.pixel_dnc"), branch_loss, 0.35, 1),
-    Stage("ise", ("restorer.ise", "restorer.pixel_dnc"), whole_loss, 0.57, 3),
+    Stage("encoder", ("restorer.encoder", "heads", "pixels"), encoder_loss, 0.04, 1),
+    Stage("decoder", ("restorer.decoder",), decoder_loss, 0.02, 1),
+    Stage("branches", ("restorer.ise", "restorer.pixel_dnc"), branch_loss, 0.18, 1),
+    Stage("ise", ("restorer.ise", "restorer.pixel_dnc"), whole_loss, 0.76, 3, 0.6),
 )
 
 
@@ -226,7 +240,12 @@ class Run:
     def current_rate(self) -> float:
         """Up in a straight line, down in half a cosine."""
         decay = 0.5 + 0.5 * math.cos(math.pi * self.step / self.stage_steps)
-        return self.rate * min(1.0, (self.step + 1) / WARM_UP) * max(decay, 0.01)
+        return (
+            self.rate
+            * STAGES[self.stage].pace
+            * min(1.0, (self.step + 1) / WARM_UP)
+            * max(decay, 0.01)
+        )
 
     def advance(self) -> dict[str, Tensor]:
         """One step; returns the loss terms, still on the device."""
