@@ -312,8 +312,9 @@ def test_a_gain_of_one_gives_the_features_back(size: Any) -> None:
 
 
 def test_gates_are_shares() -> None:
-    fgm, bands = FGM(8, 5, 16), torch.randn(2, 48, 9, 30)
-    gate = fgm(torch.randn(2, 8, 9, 30), bands, torch.randn(2, 5))
+    fgm = FGM(8, 5, 16)
+    amplitude = fgm.amplitude(torch.randn(2, 48, 9, 30))
+    gate = fgm(torch.randn(2, 8, 9, 30), amplitude, torch.randn(2, 5))
     assert gate.shape == (2, 5, 9, 30) and gate.min() >= 0
     torch.testing.assert_close(gate.sum(1), torch.ones(2, 9, 30))
 
