@@ -28,7 +28,11 @@ ARROWS: dict[str, set[str]] = {
     "data": {"degradations", "files"},
     "facades": set(),
     "wrap": {"adapters", "facades", "inputs", "pixels", "restorer"},
-    "training": {"restorer", "losses", "data", "degradations", "teachers", "weights"},
+    "processes": set(),
+    "progress": set(),
+    "training": {
+        *("restorer", "losses", "data", "processes", "progress", "teachers", "weights"),
+    },
     "measures": set(),
     "baselines": {"measures"},
     "recognisers": {"adapters", "baselines", "pixels", "restorer"},
@@ -58,7 +62,7 @@ ARROWS["__init__"] = {module for module in ARROWS if not module.startswith("cli"
 CORE = {"torch", "numpy", "PIL", "safetensors", "huggingface_hub", "tqdm"}
 TORCH_ONLY = {"pixels", "inputs", "restorer", "degradations", "losses", "streaming"}
 # A user may name a timm model there; it is imported when he does. So are the extras.
-IMPORT_LATE = {"recognisers", "exporting", "video"}
+IMPORT_LATE = {"recognisers", "exporting", "processes", "video"}
 RECOGNISED = {"timm", "torchvision", "ultralytics", "torchreid", "transformers"}
 
 

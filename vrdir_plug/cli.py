@@ -84,7 +84,7 @@ def add_evaluate(commands: Any) -> None:
     option("--corruption", action="append", choices=CORRUPTIONS, help="repeatable; default all")
     option("--severity", action="append", type=int, choices=range(1, 6), help="repeatable; or 3")
     option("--size", type=positive, default=224, help="side of the square crop, in pixels")
-    option("--batch-size", type=positive, default=32)
+    option("--batch-size", type=positive, default=32, help="images a step, of each process")
     option("--seed", type=int, default=0)
     option("--fidelity", action="store_true", help="PSNR and SSIM, too")
     option("--json", type=Path, help="write every cell, image by image, to this file")
@@ -119,8 +119,9 @@ def add_train(commands: Any) -> None:
     option("--profile", default="fast", help="sizes of the network: fast, strong or paper")
     option("--steps", type=positive, default=8000, help="of the four stages together")
     option("--device", default="auto", help="cpu, cuda or auto: the GPU where there is one")
-    option("--batch-size", type=positive, default=32)
+    option("--batch-size", type=positive, default=32, help="images a step, of each process")
     option("--seed", type=int, default=0)
+    option("--tensorboard", action="store_true", help="write its files into --out as well")
 
 
 def positive(text: str) -> int:
@@ -231,6 +232,7 @@ def run_train(arguments: argparse.Namespace) -> None:
         batch=arguments.batch_size,
         seed=arguments.seed,
         device=pick_device(accelerator() if arguments.device == "auto" else arguments.device),
+        tensorboard=arguments.tensorboard,
     )
     state = "the weights are" if done else "stopped; the same command goes on. So far they are"
     print(f"{state} in {arguments.out / 'weights'}")

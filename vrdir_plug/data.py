@@ -18,6 +18,7 @@ from .files import SUFFIXES, open_rgb
 
 SHORT_SIDE = 256
 TOGETHER = 4  # neighbours in a batch share their scale and kinds of degradation, not severities
+FULL = 1.5  # a severity from which a degradation counts in full
 GROUPS = 32  # at most: a GPU's time is the number of calls
 
 
@@ -91,32 +92,45 @@ def random_crop(image: Tensor, side: int, generator: Generator) -> Tensor:
     return image[:, top : top + side, left : left + side]
 
 
-def draw_kinds(most: int, generator: Generator) -> tuple[list[int], list[Degradation]]:
-    """Up to `most` degradations in physical order, each of another family, and the families.
+def draw_kinds(most: int, generator: Generator) -> list[tuple[int, Degradation]]:
+    """Up to `most` degradations in physical order, each with its family, no two of one.
 
     One draw in six is clean: no degradation at all.
     """
     if pick(6, generator) == 0:
-        return [CLEAN_FAMILY], []
+        return []
     families = torch.randperm(CLEAN_FAMILY, generator=generator).tolist()
     # half of the draws are single kinds
     count = 1 if most == 1 or pick(2, generator) else 2 + pick(most - 1, generator)
-    families = families[:count]
-    chosen = [FAMILIES[f][pick(len(FAMILIES[f]), generator)] for f in families]
-    return families, sorted(chosen, key=ORDER.index)
+    chosen = [(f, FAMILIES[f][pick(len(FAMILIES[f]), generator)]) for f in families[:count]]
+    return sorted(chosen, key=lambda drawn: ORDER.index(drawn[1]))
+
+
+def shares_of(families: list[int], severities: Tensor) -> Tensor:
+    """Families of K degradations, severities (K, N) -> shares (N, families + 1), sums 1.
+
+    A mild degradation is hardly one: told to call every faint cast a fault, FGM called clean
+    photographs faulty too.
+    """
+    weights = (severities / FULL).clamp(max=1)
+    total = weights.amax(0) if families else severities.new_zeros(severities.shape[1])
+    shares = severities.new_zeros(severities.shape[1], CLEAN_FAMILY + 1)
+    shares[:, families] = (weights * (total / weights.sum(0).clamp(min=1e-6))).T
+    shares[:, CLEAN_FAMILY] = 1 - total
+    return shares
 
 
 def degrade(clean: Tensor, most: int, chance: Chance) -> tuple[Tensor, Tensor]:
-    """Degrade a group (N, 3, H, W) by the same kinds: rounded to 8 bits, and their families."""
-    families, kinds = draw_kinds(most, chance.choices)
+    """Degrade a group (N, 3, H, W) by the same kinds: rounded to 8 bits, and their shares."""
+    drawn = draw_kinds(most, chance.choices)
+    # several at once are each milder, as in the world
+    most_severe = 5 / max(1, len(drawn)) ** 0.5
+    severities = torch.rand(len(drawn), len(clean), generator=chance.choices) * most_severe
     images = clean
-    for kind in kinds:
-        # several at once are each milder, as in the world
-        severity = torch.rand(len(images), generator=chance.choices) * 5 / len(kinds) ** 0.5
+    for (_, kind), severity in zip(drawn, severities, strict=True):
         images = kind(images, severity.to(images.device), chance.pixels)
     degraded = (images.clamp(0, 1) * 255).round() / 255
-    shares = torch.zeros(CLEAN_FAMILY + 1).index_fill(0, torch.tensor(families), 1 / len(families))
-    return degraded, shares.to(images.device).expand(len(images), -1)
+    return degraded, shares_of([family for family, _ in drawn], severities).to(images.device)
 
 
 def draw_pairs(images: Sequence[Tensor], count: int, size: int, most: int, chance: Chance) -> Pairs:

@@ -4,7 +4,6 @@ Order of the paper: a prior first (E, then SAD), frozen from then on; ISE learns
 """
 
 import copy
-import csv
 import math
 import signal
 import time
@@ -15,22 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
-from tqdm import tqdm
 
 from . import losses
 from .data import Chance, Pairs, draw_pairs
+from .processes import Processes
+from .progress import LOG_EVERY, Progress
 from .restorer import Rebuilt, Restorer, RestorerConfig
 from .teachers import Teacher
 from .weights import atomic_torch_save
 
 CHECKPOINT = "checkpoint.pt"
-LOG = "log.csv"
 CROP = 112
 SAVE_EVERY = 120.0  # seconds between checkpoints
-LOG_EVERY = 20  # steps; a GPU waits for it
 WARM_UP = 100  # steps
 EMA_DECAY = 0.999
 TEACHER_LIMIT = 30.0  # their gradient at an image, in lengths of L1's; see `losses.limited`
@@ -205,17 +204,18 @@ class Run:
         seed: int,
         device: torch.device | str = "cpu",
     ):
-        self.device = torch.device(device)
+        self.processes = Processes(device)
+        self.device = self.processes.device
         self.images = [image.to(self.device) for image in images]
         self.teachers = [teacher.to(self.device) for teacher in teachers]
-        self.steps, self.batch, self.rate = steps, batch, rate
-        self.chance = Chance.of(seed, self.device)
+        self.steps, self.batch, self.rate, self.seed = steps, batch, rate, seed
         self.setting = {
             "network": repr(restorer.config),
             "images": len(images),
             "teachers": [type(teacher.model).__name__ for teacher in teachers],
             "steps": steps,
             "batch": batch,
+            "processes": self.processes.count,
             "rate": rate,
             "seed": seed,
         }
@@ -232,10 +232,13 @@ class Run:
         learning = release(self.learner, STAGES[self.stage].learns)
         self.optimiser = torch.optim.Adam(learning, self.rate, betas=(0.9, 0.99))
 
+    def steps_of(self, stage: int) -> int:
+        whole = sum(stage.share for stage in STAGES)
+        return max(1, round(self.steps * STAGES[stage].share / whole))
+
     @property
     def stage_steps(self) -> int:
-        whole = sum(stage.share for stage in STAGES)
-        return max(1, round(self.steps * STAGES[self.stage].share / whole))
+        return self.steps_of(self.stage)
 
     def current_rate(self) -> float:
         """Up in a straight line, down in half a cosine."""
@@ -247,16 +250,27 @@ class Run:
             * max(decay, 0.01)
         )
 
+    def chance(self) -> Chance:
+        """Of this step in this process: nothing of it needs to be kept to go on exactly."""
+        key = [self.seed % 2**64, self.processes.rank, self.stage, self.step]
+        seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+        return Chance.of(seed, self.device)
+
+    def losses(self) -> dict[str, Tensor]:
+        """Of this process' share of the step's images, still on the device."""
+        stage, chance = STAGES[self.stage], self.chance()
+        pairs = draw_pairs(self.images, self.batch, CROP, stage.most, chance)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device)):
+            return stage.loss(self.learner, pairs, self.teachers, chance.choices)
+
     def advance(self) -> dict[str, Tensor]:
         """One step; returns the loss terms, still on the device."""
-        stage = STAGES[self.stage]
         for group in self.optimiser.param_groups:
             group["lr"] = self.current_rate()
-        pairs = draw_pairs(self.images, self.batch, CROP, stage.most, self.chance)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device)):
-            terms = stage.loss(self.learner, pairs, self.teachers, self.chance.choices)
+        terms = self.losses()
         torch.stack(list(terms.values())).sum().backward()
         learning = self.optimiser.param_groups[0]["params"]
+        self.processes.average_gradients(learning)
         if nn.utils.clip_grad_norm_(learning, 1.0).isfinite():
             self.optimiser.step()
         else:
@@ -282,6 +296,16 @@ class Run:
             self.begin_stage()
         return False
 
+    @property
+    def done(self) -> int:
+        """Steps of all stages so far."""
+        return sum(map(self.steps_of, range(self.stage))) + self.step
+
+    @property
+    def all_steps(self) -> int:
+        """With a stage's rounding, and at least one step of each."""
+        return sum(map(self.steps_of, range(len(STAGES))))
+
     def state(self) -> dict[str, Any]:
         return {
             "setting": self.setting,
@@ -290,7 +314,6 @@ class Run:
             "learner": self.learner.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "chance": [generator.get_state() for generator in self.chance],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -306,11 +329,11 @@ class Run:
         self.step = state["step"]
         self.learner.load_state_dict(state["learner"])
         self.optimiser.load_state_dict(state["optimiser"])
-        for generator, kept in zip(self.chance, state["chance"], strict=True):
-            generator.set_state(kept)
 
     def save(self, folder: Path) -> None:
-        """The checkpoint, and what has been learnt so far as loadable weights."""
+        """The checkpoint, and what has been learnt so far as loadable weights; by one process."""
+        if self.processes.rank > 0:
+            return
         atomic_torch_save(self.state(), folder / CHECKPOINT)
         # rounded to half: the file is half as large, and what is evaluated is what is shipped
         copy.deepcopy(self.average.restorer).half().save_pretrained(folder / "weights")
@@ -334,31 +357,19 @@ def interruptible() -> Iterator[Callable[[], bool]]:
             signal.signal(s, handler)
 
 
-def log_terms(path: Path, run: Run, terms: dict[str, float]) -> None:
-    """One line a term: stage, step, time, term, value."""
-    with path.open("a", newline="") as file:
-        now = f"{time.time():.0f}"
-        for name, value in terms.items():
-            csv.writer(file).writerow([STAGES[run.stage].name, run.step, now, name, f"{value:.5f}"])
-
-
-def follow_steps(run: Run, folder: Path, stopped: Callable[[], bool]) -> bool:
+def follow_steps(run: Run, folder: Path, stopped: Callable[[], bool], progress: Progress) -> bool:
     """Advance until the end (True) or until stopped (False); saves now and then and at last."""
     saved = time.monotonic()
-    with tqdm(total=run.stage_steps, initial=run.step, unit="step", disable=None) as bar:
-        while not (done := run.finished()) and not stopped():
-            if run.step == 0:
-                bar.reset(run.stage_steps)
-            terms = run.advance()
-            bar.set_description(STAGES[run.stage].name, refresh=False)
-            bar.update()
-            if run.step % LOG_EVERY == 0:
-                values = {name: term.item() for name, term in terms.items()}
-                bar.set_postfix({n: f"{v:.3f}" for n, v in values.items()}, refresh=False)
-                log_terms(folder / LOG, run, values)
-            if time.monotonic() - saved > SAVE_EVERY:
-                run.save(folder)
-                saved = time.monotonic()
+    # several processes must all stop at the same step, and to agree costs a message
+    every = 1 if run.processes.count == 1 else LOG_EVERY
+    while not (done := run.finished()):
+        if run.step % every == 0 and run.processes.any(stopped()):
+            break
+        stage, terms = STAGES[run.stage].name, run.advance()
+        progress.follow(stage, run.step, terms)
+        if time.monotonic() - saved > SAVE_EVERY:
+            run.save(folder)
+            saved = time.monotonic()
     run.save(folder)
     return done
 
@@ -373,8 +384,12 @@ def train(
     rate: float = 2e-3,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    tensorboard: bool = False,
 ) -> bool:
     """Train a restorer, or go on where the folder's checkpoint ends.
+
+    Under `torchrun` every process trains on `batch` images of its own, and their gradients are
+    averaged by accelerate; all must see the folder.
 
     Args:
         images: clean images, (3, H, W) uint8 RGB each, as `data.read_folder` returns them.
@@ -384,17 +399,24 @@ def train(
         steps: of all four stages together; batch: images a step; rate: Adam's learning rate.
         seed: of the initial weights, the pairs and the choice of teachers.
         device: on which everything happens; the images are held there too.
+        tensorboard: write TensorBoard's files into the folder as well.
 
     Returns:
         True when it came to its end, False when it was interrupted: call it again to go on.
 
     Raises:
         ValueError: the folder's checkpoint belongs to another setting.
+        ModuleNotFoundError: accelerate or tensorboard is asked for and not installed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     run = Run(images, Restorer(profile), teachers, steps, batch, rate, seed, device)
     if (folder / CHECKPOINT).exists():
         run.restore(torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True))
+    count, writes = run.processes.count, run.processes.rank == 0
+    place = folder if writes else None
+    progress = Progress(place, run.all_steps, run.done, batch * count, tensorboard)
     with interruptible() as stopped:
-        return follow_steps(run, folder, stopped)
+        done = follow_steps(run, folder, stopped, progress)
+    progress.close()
+    return done
