@@ -4,7 +4,7 @@
 PYTHON ?= python3
 python := .venv/bin/python
 
-.PHONY: demo test check format wheel
+.PHONY: demo test check format wheel pack train-gpu
 
 demo: .venv/installed
 	$(python) examples/demo.py docs/demo.png
@@ -31,4 +31,30 @@ wheel: .venv/installed
 .venv/installed: pyproject.toml constraints-cpu.txt tools/torchvision_cpu.py | .venv/bin/python
 	$(python) -m pip install --constraint constraints-cpu.txt --editable ".[dev]"
 	$(python) tools/torchvision_cpu.py
+	touch $@
+
+# What a training run needs, small enough to carry to a machine with a GPU: docs/training.md.
+# make pack PHOTOGRAPHS="FOLDER ..." TEACHERS="FILE ..."
+pack: .venv/installed
+	$(python) tools/pack_training.py runs/pack $(PHOTOGRAPHS:%=--images %) $(TEACHERS:%=--teacher-weights %)
+
+# There, with any Python that has torch and timm; every call goes on where the last one was stopped.
+# A profile's steps are what SECONDS allow in a few calls on one H100 or H200: choose by the log.
+GPU_PYTHON ?= python3
+DEVICE ?= cuda
+PROFILE ?= fast
+SECONDS ?= 560
+STEPS ?= 40000
+BATCH ?= 256
+
+train-gpu: runs/images
+	timeout --signal=TERM $(SECONDS) $(GPU_PYTHON) -m vrdir_plug.cli train --images runs/images \
+		--teacher torchvision:squeezenet1_1=runs/pack/teachers/squeezenet1_1_in1k.safetensors \
+		--teacher torchvision:mobilenet_v2=runs/pack/teachers/mobilenet_v2-b0353104.safetensors \
+		--teacher timm:tf_efficientnet_lite0=runs/pack/teachers/tf_efficientnet_lite0_in1k.safetensors \
+		--profile $(PROFILE) --steps $(STEPS) --batch-size $(BATCH) --device $(DEVICE) \
+		--out runs/gpu_$(PROFILE) || [ $$? = 124 ]  # stopped in time: its state is kept
+
+runs/images: runs/pack/images.zip
+	$(GPU_PYTHON) -m zipfile -e $< $@
 	touch $@
