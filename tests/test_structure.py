@@ -34,6 +34,7 @@ ARROWS: dict[str, set[str]] = {
     "recognisers": {"adapters", "baselines", "pixels", "restorer"},
     "evaluation": {"corruptions", "measures"},
     "classification": {"evaluation", "files", "measures"},
+    "gating": {"evaluation", "measures"},
     "detection": {"evaluation", "files", "measures"},
     "reidentification": {"evaluation", "files", "measures"},
     "tables": {"corruptions", "evaluation", "measures"},
@@ -49,6 +50,16 @@ ARROWS: dict[str, set[str]] = {
     "doctor": {"selftest", "weights"},
     "cli_doctor": {"doctor"},
     "cli_download": {"hub", "restorer", "weights"},
+    "cli_gate": {
+        "classification",
+        "corruptions",
+        "evaluation",
+        "gating",
+        "measures",
+        "recognisers",
+        "restorer",
+        "restoring",
+    },
     "cli_restore": {"restorer", "restoring"},
 }
 ARROWS["cli"] = set(ARROWS)

@@ -16,6 +16,7 @@ from .cli_bench import add_bench
 from .cli_doctor import add_doctor
 from .cli_download import add_download
 from .cli_export import add_export
+from .cli_gate import add_gate
 from .cli_restore import add_restore
 from .corruptions import CORRUPTIONS
 from .data import read_folder
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="vrdir", description="Restore images for recognition.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_evaluate(commands)
+    add_gate(commands)
     add_train(commands)
     add_restore(commands)
     add_export(commands, build_recogniser)

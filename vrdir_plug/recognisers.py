@@ -44,6 +44,40 @@ def build_recogniser(name: str, weights: Path | None) -> tuple[nn.Module, PixelS
     return model.eval(), pixels
 
 
+def build_classifier(
+    name: str, weights: Path | None, device: torch.device
+) -> tuple[Callable[[Tensor], Tensor], str]:
+    """A classifier, RGB (N, 3, H, W) in [0, 1] -> logits, and the SHA-256 of its weights.
+
+    ValueError says why it cannot be built. That the network embeds or detects shows only where
+    the name tells; what it returns is up to its caller to check.
+    """
+    if name.endswith(".pt") or name.startswith("torchreid:"):
+        raise ValueError(
+            f"{name} is no classifier, and only of top-1 is a change bounded: measure what a "
+            "restorer does to it with vrdir evaluate"
+        )
+    return build_batch_recogniser(name, weights, device)
+
+
+def build_batch_recogniser(
+    name: str, weights: Path | None, device: torch.device
+) -> tuple[Callable[[Tensor], Tensor], str]:
+    """As `build_classifier`, for any network that takes a batch: logits, or features (N, D)."""
+    model, pixels = build_recogniser(name, weights)
+    model.to(device)
+    return lambda images: model(pixels.encode(images.to(device))), fingerprint(model)
+
+
+def placed(
+    function: Callable[[Tensor], Tensor], device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    """A function, moved to a device where it is a network, for images from anywhere."""
+    if isinstance(function, nn.Module):
+        function.to(device)
+    return lambda images: function(images.to(device))
+
+
 def build(name: str, pretrained: bool) -> nn.Module:
     library, _, entry = name.partition(":")
     if not (library and entry):
