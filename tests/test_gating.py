@@ -92,7 +92,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "clean").mkdir()
     for index in range(24):
         rng = np.random.default_rng(index)
-        pixels = rng.normal(128, 3 * index, (20, 24, 3)) + rng.normal(0, 4, 3)
+        pixels = rng.normal(128 + rng.normal(0, 4, 3), 3 * index, (20, 24, 3))
         image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
         image.save(tmp_path / "clean" / f"{index}.png")
     (tmp_path / "painter.py").write_text(MODULE)
