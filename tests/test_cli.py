@@ -205,11 +205,61 @@ def test_yolo_files_that_cannot_be_used(
         (folder / "absent.pt").touch()
         monkeypatch.setitem(sys.modules, library, None)
     (folder / "boxes.json").write_text(
-        '{"images": [{"id": 1, "file_name": "0.png"}], "annotations": [], "categories": []}'
+        '{"images": [{"id": 1, "file_name": "0.png"}], "categories": [], '
+        '"annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}]}'
     )
     options = ("--images", ".", "--labels", "boxes.json", "--recogniser", "absent.pt")
     assert main(["evaluate", *options]) == 2
     assert remedy in only_sentence(capsys)
+
+
+def test_the_size_reaches_what_it_is_for(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("query", "gallery"):
+        (folder / name).mkdir()
+    for index, name in enumerate(("query/1_c1", "gallery/1_c2")):
+        (folder / f"{index}.png").rename(folder / f"{name}.png")
+    options = ["evaluate", "--images", "query", *COLOURS, "--restorer", "none"]
+    options += ["--corruption", "fog", "--device", "cpu"]
+    for size, shown in (("32x16", "32 x 16"), ("24", "24 x 24")):
+        assert main([*options, "--gallery", "gallery", "--size", size]) == 0
+        assert f"; size {shown}; " in capsys.readouterr().out
+    assert main([*options, "--size", "32x16"]) == 2
+    assert "HEIGHTxWIDTH is for re-identification" in only_sentence(capsys)
+
+
+def test_a_device_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert evaluate(*COLOURS, "--device", "cuda") == 2
+    assert "there is no device 'cuda' here" in only_sentence(capsys)
+
+
+def test_a_gallery_with_a_truncated_image_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("query", "gallery"):
+        (folder / name).mkdir()
+    for index, name in enumerate(("query/1_c1", "gallery/1_c2")):
+        (folder / f"{index}.png").rename(folder / f"{name}.png")
+    broken = folder / "gallery/1_c2.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    options = ["--images", "query", "--gallery", "gallery", *COLOURS, "--restorer", "none"]
+    assert main(["evaluate", *options]) == 2
+    assert "the gallery's 1_c2.png cannot be read: " in only_sentence(capsys)
+
+
+def test_ctrl_c_in_any_command_is_130(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vrdir_plug.cli_gate.read_unlabelled", interrupted)
+    assert main(["gate", "--images", ".", *COLOURS, "--out", "gated"]) == 130
+    assert only_sentence(capsys) == "vrdir: interrupted\n"
+    assert not (folder / "gated").exists()
 
 
 def test_an_interrupted_run_goes_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -268,6 +318,8 @@ def test_unreadable_images_are_named(folder: Path, capsys: pytest.CaptureFixture
         ([*COLOURS, "--labels", "folders", "--split", "x"], "--split needs --labels with a CSV"),
         ([*COLOURS, "--images", "absent"], "there is no folder absent"),
         (["--recogniser", "home_made:Colours", "--json", "no/where.json"], "no folder no"),
+        ([*COLOURS, "--html", "."], ". is a folder, expected a file"),
+        ([*COLOURS, "--labels", "x.json", "--split", "x"], "are not for detection"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(
@@ -312,6 +364,7 @@ def test_wrong_recogniser_weights(
         ["evaluate"],
         ["evaluate", "--images", ".", "--labels", "x", "--recogniser", "x", "--severity", "6"],
         ["evaluate", "--images", ".", "--labels", "x", "--recogniser", "x", "--size", "0"],
+        ["evaluate", "--images", ".", "--labels", "x", "--recogniser", "x", "--size", "1x2x3"],
     ],
 )
 def test_wrong_usage_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,7 +92,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "clean").mkdir()
     for index in range(24):
         rng = np.random.default_rng(index)
-        pixels = rng.normal(128 + rng.normal(0, 4, 3), 3 * index, (20, 24, 3))
+        centre = rng.normal(128, 4, 3)
+        pixels = rng.normal(centre, 3 * index, (20, 24, 3))
         image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
         image.save(tmp_path / "clean" / f"{index}.png")
     (tmp_path / "painter.py").write_text(MODULE)
@@ -101,7 +102,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with torch.no_grad():
         for name, parameter in restorer.named_parameters():
             if name.startswith(("ise.fgm", "pixel_dnc")):
-                parameter += 0.05 * torch.randn_like(parameter)
+                parameter.add_(0.05 * torch.randn_like(parameter))
     restorer.save_pretrained(tmp_path / "shaken")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
