@@ -40,6 +40,15 @@ class Halving(torch.nn.Module):
             x = layer(x)
         return x.mean(dim=(2, 3))
 
+class Moody(Colours):
+    # it fails on images of which red is the darkest colour
+
+    def forward(self, x):
+        colours = super().forward(x)
+        if (colours.argmin(1) == 0).any():
+            raise RuntimeError("no")
+        return colours
+
 class Unknown(torch.nn.Module):
     pass
 
@@ -141,8 +150,21 @@ def test_evaluate_several_restorers_on_chosen_corruptions(
         "| mean over corruptions",
     ]
     assert "none PSNR" in lines[8] and "none SSIM" in lines[16]
-    assert "against PSNR" in (folder / "page.html").read_text()
+    page = (folder / "page.html").read_text()
+    assert "against PSNR" in page and "recogniser, ms" in page
+    assert "What home_made:inverter spoils" in page and "data:image/jpeg" in page
     assert len((folder / "table.csv").read_text().splitlines()) == 1 + 3 * 3 * 5
+
+
+def test_a_page_is_made_where_the_model_fails_on_some_images(folder: Path) -> None:
+    for index in range(4):
+        (folder / f"{index}.png").rename(folder / f"photo ({index}).png")
+    options = ["evaluate", "--images", ".", "--size", "16", "--recogniser", "home_made:Moody"]
+    options += ["--corruption", "fog", "--restorer", "unsharp", "--html", "page.html"]
+    Image.new("RGB", (20, 20), (10, 90, 20)).save(folder / "a (1).png")
+    assert main(options) == 1
+    page = (folder / "page.html").read_text()
+    assert "a (1).png (clean, none): RuntimeError: no" in page and "recogniser, ms" in page
 
 
 def test_evaluate_without_labels_measures_agreement(

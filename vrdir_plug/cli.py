@@ -213,8 +213,11 @@ def costs_of(
 ) -> dict[str, Cost]:
     """Of each restorer beside the recogniser, on the first image that nothing failed on."""
     samples = {sample.name: sample for sample in task.samples}
-    failed = {line.split(" (")[0] for line in report.failed}
-    whole = [samples[name] for name in report.images if name not in failed]
+    whole = [
+        samples[name]
+        for name in report.images
+        if not any(line.startswith(f"{name} (") for line in report.failed)
+    ]
     if not whole:
         return {}
     image = task.load(whole[0])[None].to(device)
