@@ -11,6 +11,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from vrdir_plug.crops import crops_of
 from vrdir_plug.detection import Detection, read_coco
 from vrdir_plug.evaluation import CLEAN, AnswerError, Condition, Sample, evaluate
 from vrdir_plug.measures import draws
@@ -174,3 +175,28 @@ def test_at_a_size_of_its_own_boxes_are_of_the_file(tmp_path: Path) -> None:
         (boxes,) = report.cells[CLEAN, "none"]["boxes"]
         np.testing.assert_allclose(boxes, [[24, 8, 40, 16, 0.9, 3]], atol=1e-4)
         assert report.scores[CLEAN, "none"]["mAP"].value == 1
+
+
+def test_the_images_that_a_page_shows_are_those_whose_own_map_moves_most(tmp_path: Path) -> None:
+    """A box in each of three images, found by its red; the last image has no object."""
+    annotations = []
+    for index in range(4):
+        pixels = np.zeros((40, 80, 3), np.uint8)
+        pixels[10:20, 10:20, 0] = 200 + 10 * index
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+        note = {"image_id": index, "category_id": 3, "bbox": [10, 10, 10, 10]}
+        annotations += [note] if index < 3 else []
+    content = {"images": [], "annotations": annotations, "categories": [{"id": 3, "name": "red"}]}
+    content["images"] = [{"id": index, "file_name": f"{index}.png"} for index in range(4)]
+
+    def red(images: torch.Tensor) -> torch.Tensor:
+        found = torch.tensor([[10.0, 10, 20, 20, 0.9, 3]])
+        return found if 0.5 < images.amax() < 0.85 else found[:0]
+
+    samples = [Sample(f"{index}.png", tmp_path / f"{index}.png", index) for index in range(4)]
+    # alone it finds the first two boxes; behind the restorer the last two
+    restorers = {"none": lambda x: x, "ours": lambda x: torch.where(x > 0.8, x - 0.1, 0)}
+    task = Detection(samples, content, red)
+    report = evaluate(task, restorers, [])
+    crops = [(crop.image, crop.before, crop.after) for crop in crops_of(report, task, restorers)]
+    assert crops == [("2.png", 0, 1), ("0.png", 1, 0)]

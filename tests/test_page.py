@@ -166,7 +166,7 @@ def test_pictures_are_within_the_page_with_their_rule(tmp_path: Path) -> None:
     reader = Reader(page)
     assert not reader.open
     sources = [str(attrs["src"]) for tag, attrs in reader.seen if tag == "img"]
-    assert len(sources) == 2 * 3 and "whose top-1 falls most" in page
+    assert len(sources) == 2 * 3 and "whose top-1, of it alone, falls most" in page
     assert "0.png: right alone, wrong behind it</figcaption>" in page
     assert "rises most" not in page and "What &lt;green&gt; spoils" in page
     kind, content = sources[2].split(",")

@@ -1,5 +1,6 @@
 """Which images of an evaluation to show, by a rule and not by taste, and their pixels."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -15,16 +16,13 @@ SIDE = 224
 
 @dataclass(frozen=True)
 class Crop:
-    """The middle of one image, (3, h, w) in [0, 1], h and w up to 224, and its score there.
-
-    `before` and `after` are None where a score is of all images only, as mAP of a detector is.
-    """
+    """The middle of one image, (3, h, w) in [0, 1], h and w up to 224, and its score alone."""
 
     restorer: str
     condition: Condition
     image: str
-    before: float | None
-    after: float | None
+    before: float
+    after: float
     clean: Tensor
     degraded: Tensor
     restored: Tensor
@@ -33,8 +31,8 @@ class Crop:
 def crops_of(report: Report, task: Task, restorers: Mapping[str, Restore]) -> Iterator[Crop]:
     """For each restorer and condition the image whose first measure rises most, and falls most.
 
-    The first in the order of the images where several do; none where none does; the first image
-    where the measure is of all images only.
+    The first in the order of the images where several do; none where none does. A measure of all
+    images together, as mAP of a detector is, is taken of each alone.
     """
     samples = {sample.name: sample for sample in task.samples}
     for name in report.restorers[1:]:
@@ -45,23 +43,22 @@ def crops_of(report: Report, task: Task, restorers: Mapping[str, Restore]) -> It
                 yield Crop(name, condition, sample.name, before, after, *pixels)
 
 
-def extremes(
-    report: Report, condition: Condition, name: str
-) -> list[tuple[int, float | None, float | None]]:
+def extremes(report: Report, condition: Condition, name: str) -> list[tuple[int, float, float]]:
     """The numbers of the images with the largest rise and fall, and their scores."""
-    before, after = (
-        values(report, condition, restorer) for restorer in (report.restorers[0], name)
-    )
-    if before is None or after is None:
-        return [(0, None, None)]
+    before, after = (alone(report, condition, each) for each in (report.restorers[0], name))
     change = after - before
     found = (int(change.argmax()), int(change.argmin()))
     return [(i, float(before[i]), float(after[i])) for i in dict.fromkeys(found) if change[i]]
 
 
-def values(report: Report, condition: Condition, restorer: str) -> Scores | None:
+def alone(report: Report, condition: Condition, restorer: str) -> Scores:
+    """The first measure of each image alone (N,); 0 where it has none, as an empty street's mAP."""
     score = report.scores[condition, restorer][report.measures[0]]
-    return np.asarray(score.values) if isinstance(score, Mean) else None
+    if isinstance(score, Mean):
+        return score.values
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of means over no class at all
+        return np.nan_to_num(score.drawn(np.eye(len(report.images))))
 
 
 @torch.inference_mode()

@@ -34,10 +34,9 @@ interval (paired bootstrap over images). "Better" and "worse" mean p &lt; 0.05 i
 test or, where an image is not just right or wrong, that the interval leaves out 0.</p>"""
 
 
-PICTURES = "<p>Left to right: clean, degraded, restored; the middle of each image. {rule}</p>"
-RULE = """Not chosen by taste: for each corruption it is the image whose {measure} {moves} most, the
-first in their order where several do, and none where none does."""
-FIRST = "{measure} is of all images together, so it is the first of them for each corruption."
+RULE = """<p>Left to right: clean, degraded, restored; the middle of each image. Not chosen by
+taste: for each corruption it is the image whose {measure}, of it alone, {moves} most, the first in
+their order where several do, and none where none does.</p>"""
 
 
 def to_html(
@@ -193,25 +192,18 @@ def pictures(report: Report, crops: Sequence[Crop]) -> list[str]:
     parts = []
     for name in dict.fromkeys(crop.restorer for crop in crops):
         mine = [crop for crop in crops if crop.restorer == name]
-        rises = [crop for crop in mine if change_of(crop) > 0]
-        falls = [crop for crop in mine if change_of(crop) < 0]
-        still = [crop for crop in mine if crop.before is None]
+        rises = [crop for crop in mine if crop.after > crop.before]
+        falls = [crop for crop in mine if crop.after < crop.before]
         parts += shots(report, f"What {name} brings back", "rises", rises)
         parts += shots(report, f"What {name} spoils", "falls", falls)
-        parts += shots(report, f"What {name} does", "", still)
     return parts
-
-
-def change_of(crop: Crop) -> float:
-    return 0.0 if crop.before is None or crop.after is None else crop.after - crop.before
 
 
 def shots(report: Report, heading: str, moves: str, crops: Sequence[Crop]) -> list[str]:
     if not crops:
         return []
-    rule = (RULE if moves else FIRST).format(measure=escape(report.measures[0]), moves=moves)
-    head = f"<h2>{escape(heading)}</h2>{PICTURES.format(rule=rule)}"
-    return [head, *(shot(report, crop) for crop in crops)]
+    rule = RULE.format(measure=escape(report.measures[0]), moves=moves)
+    return [f"<h2>{escape(heading)}</h2>{rule}", *(shot(report, crop) for crop in crops)]
 
 
 def shot(report: Report, crop: Crop) -> str:
@@ -221,9 +213,8 @@ def shot(report: Report, crop: Crop) -> str:
         f'<img alt="{escape(kind)}" src="{data_uri(image)}">'
         for kind, image in zip(kinds, images, strict=True)
     )
-    words = [title(crop.condition), crop.image]
-    if crop.before is not None and crop.after is not None:
-        words.append(in_words(report.measures[0], crop.before, crop.after))
+    change = in_words(report.measures[0], crop.before, crop.after)
+    words = [title(crop.condition), crop.image, change]
     return (
         f'<figure><div class="shots">{tags}</div>'
         f"<figcaption>{escape(': '.join(words))}</figcaption></figure>"
