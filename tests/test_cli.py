@@ -40,6 +40,15 @@ class Halving(torch.nn.Module):
             x = layer(x)
         return x.mean(dim=(2, 3))
 
+class Moody(Colours):
+    # it fails on images of which red is the darkest colour
+
+    def forward(self, x):
+        colours = super().forward(x)
+        if (colours.argmin(1) == 0).any():
+            raise RuntimeError("no")
+        return colours
+
 class Unknown(torch.nn.Module):
     pass
 
@@ -141,8 +150,21 @@ def test_evaluate_several_restorers_on_chosen_corruptions(
         "| mean over corruptions",
     ]
     assert "none PSNR" in lines[8] and "none SSIM" in lines[16]
-    assert "against PSNR" in (folder / "page.html").read_text()
+    page = (folder / "page.html").read_text()
+    assert "against PSNR" in page and "recogniser, ms" in page
+    assert "What home_made:inverter spoils" in page and "data:image/jpeg" in page
     assert len((folder / "table.csv").read_text().splitlines()) == 1 + 3 * 3 * 5
+
+
+def test_a_page_is_made_where_the_model_fails_on_some_images(folder: Path) -> None:
+    for index in range(4):
+        (folder / f"{index}.png").rename(folder / f"photo ({index}).png")
+    options = ["evaluate", "--images", ".", "--size", "16", "--recogniser", "home_made:Moody"]
+    options += ["--corruption", "fog", "--restorer", "unsharp", "--html", "page.html"]
+    Image.new("RGB", (20, 20), (10, 90, 20)).save(folder / "a (1).png")
+    assert main(options) == 1
+    page = (folder / "page.html").read_text()
+    assert "a (1).png (clean, none): RuntimeError: no" in page and "recogniser, ms" in page
 
 
 def test_evaluate_without_labels_measures_agreement(
@@ -205,11 +227,61 @@ def test_yolo_files_that_cannot_be_used(
         (folder / "absent.pt").touch()
         monkeypatch.setitem(sys.modules, library, None)
     (folder / "boxes.json").write_text(
-        '{"images": [{"id": 1, "file_name": "0.png"}], "annotations": [], "categories": []}'
+        '{"images": [{"id": 1, "file_name": "0.png"}], "categories": [], '
+        '"annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}]}'
     )
     options = ("--images", ".", "--labels", "boxes.json", "--recogniser", "absent.pt")
     assert main(["evaluate", *options]) == 2
     assert remedy in only_sentence(capsys)
+
+
+def test_the_size_reaches_what_it_is_for(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("query", "gallery"):
+        (folder / name).mkdir()
+    for index, name in enumerate(("query/1_c1", "gallery/1_c2")):
+        (folder / f"{index}.png").rename(folder / f"{name}.png")
+    options = ["evaluate", "--images", "query", *COLOURS, "--restorer", "none"]
+    options += ["--corruption", "fog", "--device", "cpu"]
+    for size, shown in (("32x16", "32 x 16"), ("24", "24 x 24")):
+        assert main([*options, "--gallery", "gallery", "--size", size]) == 0
+        assert f"; size {shown}; " in capsys.readouterr().out
+    assert main([*options, "--size", "32x16"]) == 2
+    assert "HEIGHTxWIDTH is for re-identification" in only_sentence(capsys)
+
+
+def test_a_device_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert evaluate(*COLOURS, "--device", "cuda") == 2
+    assert "there is no device 'cuda' here" in only_sentence(capsys)
+
+
+def test_a_gallery_with_a_truncated_image_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("query", "gallery"):
+        (folder / name).mkdir()
+    for index, name in enumerate(("query/1_c1", "gallery/1_c2")):
+        (folder / f"{index}.png").rename(folder / f"{name}.png")
+    broken = folder / "gallery/1_c2.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    options = ["--images", "query", "--gallery", "gallery", *COLOURS, "--restorer", "none"]
+    assert main(["evaluate", *options]) == 2
+    assert "the gallery's 1_c2.png cannot be read: " in only_sentence(capsys)
+
+
+def test_ctrl_c_in_any_command_is_130(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vrdir_plug.cli_gate.read_unlabelled", interrupted)
+    assert main(["gate", "--images", ".", *COLOURS, "--out", "gated"]) == 130
+    assert only_sentence(capsys) == "vrdir: interrupted\n"
+    assert not (folder / "gated").exists()
 
 
 def test_an_interrupted_run_goes_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -268,6 +340,8 @@ def test_unreadable_images_are_named(folder: Path, capsys: pytest.CaptureFixture
         ([*COLOURS, "--labels", "folders", "--split", "x"], "--split needs --labels with a CSV"),
         ([*COLOURS, "--images", "absent"], "there is no folder absent"),
         (["--recogniser", "home_made:Colours", "--json", "no/where.json"], "no folder no"),
+        ([*COLOURS, "--html", "."], ". is a folder, expected a file"),
+        ([*COLOURS, "--labels", "x.json", "--split", "x"], "are not for detection"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(
@@ -312,6 +386,7 @@ def test_wrong_recogniser_weights(
         ["evaluate"],
         ["evaluate", "--images", ".", "--labels", "x", "--recogniser", "x", "--severity", "6"],
         ["evaluate", "--images", ".", "--labels", "x", "--recogniser", "x", "--size", "0"],
+        ["evaluate", "--images", ".", "--labels", "x", "--recogniser", "x", "--size", "1x2x3"],
     ],
 )
 def test_wrong_usage_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,8 +11,9 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from vrdir_plug.crops import crops_of
 from vrdir_plug.detection import Detection, read_coco
-from vrdir_plug.evaluation import AnswerError, Condition, Sample, evaluate
+from vrdir_plug.evaluation import CLEAN, AnswerError, Condition, Sample, evaluate
 from vrdir_plug.measures import draws
 
 IMAGES, CLASSES = 12, (3, 7, 9)
@@ -138,9 +139,64 @@ def test_wrong_answers_and_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AnswerError, match=r"returned \(1, 3, 4, 4\), not boxes \(N, 6\)"):
         task.recognise(torch.rand(1, 3, 4, 4))
     file = tmp_path / "labels.json"
-    for text in ("[]", "{", '{"images": [{}], "annotations": [], "categories": []}'):
+    whole = '{"images": [{"id": 1, "file_name": "0.png"}], "annotations": [%s], "categories": []}'
+    notes = ("", '{"image_id": 1, "category_id": 1}', '{"image_id": 1, "bbox": [1, 2, 3, 4]}')
+    short = '{"image_id": 1, "category_id": 1, "bbox": [1, 2]}'
+    for text in ("[]", "{", '{"images": [{}]}', *(whole % note for note in (*notes, short))):
         file.write_text(text)
         with pytest.raises(
             ValueError, match="is no COCO json with images, annotations, categories"
         ):
             read_coco(tmp_path, file)
+
+
+def test_at_a_size_of_its_own_boxes_are_of_the_file(tmp_path: Path) -> None:
+    """A detector of red: the box of what is red, whatever the size of the image it is shown."""
+    pixels = np.zeros((40, 80, 3), np.uint8)
+    pixels[8:16, 24:40, 0] = 255
+    Image.fromarray(pixels).save(tmp_path / "0.png")
+    shown = []
+
+    def red(images: torch.Tensor) -> torch.Tensor:
+        shown.append(images.shape)
+        rows, columns = (images[0, 0] > 0.5).nonzero().mT
+        box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1, 0.9, 3]
+        return torch.tensor([box])
+
+    content = {
+        "images": [{"id": 5, "file_name": "0.png"}],
+        "annotations": [{"image_id": 5, "category_id": 3, "bbox": [24, 8, 16, 8]}],
+        "categories": [{"id": 3, "name": "red"}],
+    }
+    sample = Sample("0.png", tmp_path / "0.png", 5)
+    for size, shape in ((None, (40, 80)), (160, (80, 160)), (40, (20, 40))):
+        report = evaluate(Detection([sample], content, red, size), {"none": lambda x: x}, [])
+        assert shown.pop()[2:] == shape
+        (boxes,) = report.cells[CLEAN, "none"]["boxes"]
+        np.testing.assert_allclose(boxes, [[24, 8, 40, 16, 0.9, 3]], atol=1e-4)
+        assert report.scores[CLEAN, "none"]["mAP"].value == 1
+
+
+def test_the_images_that_a_page_shows_are_those_whose_own_map_moves_most(tmp_path: Path) -> None:
+    """A box in each of three images, found by its red; the last image has no object."""
+    annotations = []
+    for index in range(4):
+        pixels = np.zeros((40, 80, 3), np.uint8)
+        pixels[10:20, 10:20, 0] = 200 + 10 * index
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+        note = {"image_id": index, "category_id": 3, "bbox": [10, 10, 10, 10]}
+        annotations += [note] if index < 3 else []
+    content = {"images": [], "annotations": annotations, "categories": [{"id": 3, "name": "red"}]}
+    content["images"] = [{"id": index, "file_name": f"{index}.png"} for index in range(4)]
+
+    def red(images: torch.Tensor) -> torch.Tensor:
+        found = torch.tensor([[10.0, 10, 20, 20, 0.9, 3]])
+        return found if 0.5 < images.amax() < 0.85 else found[:0]
+
+    samples = [Sample(f"{index}.png", tmp_path / f"{index}.png", index) for index in range(4)]
+    # alone it finds the first two boxes; behind the restorer the last two
+    restorers = {"none": lambda x: x, "ours": lambda x: torch.where(x > 0.8, x - 0.1, 0)}
+    task = Detection(samples, content, red)
+    report = evaluate(task, restorers, [])
+    crops = [(crop.image, crop.before, crop.after) for crop in crops_of(report, task, restorers)]
+    assert crops == [("2.png", 0, 1), ("0.png", 1, 0)]

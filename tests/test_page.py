@@ -1,13 +1,28 @@
+import base64
+import io
+import runpy
+from collections.abc import Mapping
+from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
 
-from vrdir_plug.evaluation import CLEAN, Condition, Report
+from vrdir_plug.bench import Cost
+from vrdir_plug.classification import Classification
+from vrdir_plug.crops import SIDE, crops_of, middle
+from vrdir_plug.evaluation import CLEAN, Condition, Report, Restore, Sample, evaluate
 from vrdir_plug.measures import Mean
-from vrdir_plug.page import to_html
+from vrdir_plug.page import marks, to_html
+from vrdir_plug.tables import to_json
 
 NOISE = Condition("gaussian_noise", 3)
-VOID = {"meta", "circle", "line", "path"}
+VOID = {"meta", "img", "circle", "line", "path"}
 
 
 class Reader(HTMLParser):
@@ -75,3 +90,91 @@ def test_page_has_every_number_and_escapes_names() -> None:
     assert "&lt;ours&gt;" in page and "<ours>" not in page and "a &amp; b.png" in page
     dots = [attrs for tag, attrs in Reader(page).seen if tag == "circle" and attrs["r"] == "6"]
     assert len(dots) == 2 and float(dots[0]["cx"] or 0) < float(dots[1]["cx"] or 0)
+
+
+def test_page_says_what_it_costs() -> None:
+    page = to_html(report(), {"<ours>": Cost(0.25, 0.2, 0.3, 5.04, 20.16)})
+    cells = Reader(page).cells
+    start = cells.index("25% [20%, 30%]")
+    assert cells[start - 1 : start + 3] == ["<ours>", "25% [20%, 30%]", "5.0", "20.2"]
+
+
+def test_labels_of_near_points_do_not_overlap() -> None:
+    points = {"none": (20.0, 0.5), "<tv>": (20.1, 0.501), "nlm": (20.1, 0.5)}
+    texts = [attrs for tag, attrs in Reader(marks(points, "top-1")).seen if tag == "text"][2:]
+    heights = sorted(float(attrs["y"] or 0) for attrs in texts)
+    assert len(heights) == 3 and np.diff(heights).min() >= 16.9
+
+
+def test_the_tool_draws_the_scatter_of_a_json_file(tmp_path: Path) -> None:
+    draw = runpy.run_path(str(Path(__file__).parents[1] / "tools" / "draw_scatter.py"))["main"]
+    found = replace(report(), pipeline={"fidelity": "measured"})
+    (tmp_path / "run.json").write_text(to_json(found))
+    draw(str(tmp_path / "run.json"), str(tmp_path / "scatter.svg"))
+    texts = [str(e.text) for e in ElementTree.parse(tmp_path / "scatter.svg").iter() if e.text]
+    assert {"none (20.0 dB, 0.0%)", "<ours> (21.5 dB, 50.0%)", "top-1"} <= set(texts)
+    (tmp_path / "run.json").write_text(to_json(replace(found, pipeline={"fidelity": "no"})))
+    with pytest.raises(SystemExit, match="evaluate with --fidelity"):
+        draw(str(tmp_path / "run.json"), str(tmp_path / "scatter.svg"))
+
+
+# --- pictures ------------------------------------------------------------------------------------
+
+RESTORERS: Mapping[str, Restore] = {"none": lambda images: images, "<ours>": lambda images: images}
+
+
+def colours(tmp_path: Path) -> Classification:
+    """Red, green, red, green; the class is that of the brightest channel."""
+    for index in range(4):
+        pixels = np.full((20, 20, 3), 90, np.uint8)
+        pixels[..., index % 2] = 160
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+    samples = [Sample(f"{n}.png", tmp_path / f"{n}.png", n % 2) for n in range(4)]
+    return Classification(samples, lambda images: images.mean((2, 3)), 16)
+
+
+def green(images: Tensor) -> Tensor:
+    return images * torch.tensor([0, 1.0, 0]).view(3, 1, 1)
+
+
+def red(images: Tensor) -> Tensor:
+    return images * torch.tensor([1.0, 0, 0]).view(3, 1, 1)
+
+
+def test_pictures_are_the_first_that_rise_and_fall(tmp_path: Path) -> None:
+    task = colours(tmp_path)
+    restorers: Mapping[str, Restore] = {"red": red, "<green>": green}
+    found = list(crops_of(evaluate(task, restorers, [NOISE]), task, restorers))
+    changes = [(crop.condition, crop.image, crop.before, crop.after) for crop in found]
+    expected = [(c, f"{n}.png", *v) for c in (CLEAN, NOISE) for n, v in ((1, (0, 1)), (0, (1, 0)))]
+    assert changes == expected
+    for crop in found:
+        torch.testing.assert_close(crop.restored, green(crop.degraded))
+        assert torch.equal(crop.clean, crop.degraded) == (crop.condition == CLEAN)
+
+
+def test_nothing_is_shown_where_nothing_changes(tmp_path: Path) -> None:
+    task = colours(tmp_path)
+    assert not list(crops_of(evaluate(task, RESTORERS, [NOISE]), task, RESTORERS))
+
+
+def test_pictures_are_within_the_page_with_their_rule(tmp_path: Path) -> None:
+    task = colours(tmp_path)
+    restorers: Mapping[str, Restore] = {"none": RESTORERS["none"], "<green>": green}
+    report = evaluate(task, restorers, [NOISE])
+    page = to_html(report, None, list(crops_of(report, task, restorers)))
+    reader = Reader(page)
+    assert not reader.open
+    sources = [str(attrs["src"]) for tag, attrs in reader.seen if tag == "img"]
+    assert len(sources) == 2 * 3 and "whose top-1, of it alone, falls most" in page
+    assert "0.png: right alone, wrong behind it</figcaption>" in page
+    assert "rises most" not in page and "What &lt;green&gt; spoils" in page
+    kind, content = sources[2].split(",")
+    assert kind == "data:image/jpeg;base64"
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))), dtype=float)
+    assert shown.shape == (16, 16, 3) and shown[..., 1].mean() > shown[..., 0].mean() + 50
+
+
+def test_large_images_are_shown_by_their_middle() -> None:
+    image = torch.rand(3, 300, 100)
+    assert torch.equal(middle(image), image[:, 38 : 38 + SIDE])

@@ -233,6 +233,64 @@ def test_images_below_the_bypass_come_back_bit_identical(restorer: Restorer) -> 
     assert torch.equal(passed[~below], restored[~below])
 
 
+@pytest.fixture
+def gated(restorer: Restorer) -> Restorer:
+    """Of the images that follow, it takes the first and the third for clean."""
+    scores = restorer.degradation(light_and_dark()).detach().sort().values
+    restorer.config = replace(restorer.config, bypass=float(scores[1:3].mean()))
+    return restorer
+
+
+def light_and_dark() -> Tensor:
+    images = torch.rand(4, 3, 30, 45, generator=torch.Generator().manual_seed(0))
+    return images * torch.tensor([1, 0.1, 1, 0.1])[:, None, None, None]
+
+
+@pytest.mark.parametrize("restorer", CONFIGS[:3], indirect=True, ids=lambda c: c.profile)
+@pytest.mark.parametrize("layout", (torch.contiguous_format, torch.channels_last), ids=str)
+def test_skipping_gives_what_selecting_gives(gated: Restorer, layout: torch.memory_format) -> None:
+    images = light_and_dark().contiguous(memory_format=layout).requires_grad_()
+    results = []
+    for mode in ("select", "skip"):
+        gated.mode, images.grad = mode, None
+        restored = gated(images)
+        restored.square().sum().backward()
+        assert restored.is_contiguous(memory_format=layout)
+        results.append((restored.detach(), images.grad))
+    untouched = (results[1][0] == images).flatten(1).all(1)
+    assert untouched.sum() == 2
+    (selected, gradient), (skipped, other) = results
+    torch.testing.assert_close(selected, skipped, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(gradient, other, atol=1e-3, rtol=1e-3)  # sums over many pixels
+
+
+@pytest.mark.parametrize("restorer", CONFIGS[:1], indirect=True, ids=lambda c: c.profile)
+def test_skipping_enhances_only_the_images_that_need_it(gated: Restorer) -> None:
+    enhanced: list[int] = []
+    gated.decoder.register_forward_pre_hook(lambda _, inputs: enhanced.append(len(inputs[0])))
+    images = light_and_dark()
+    gated.mode = "select"
+    untouched = (gated(images) == images).flatten(1).all(1)
+    gated.mode = "skip"
+    gated(images)
+    assert torch.equal(gated(images[untouched]), images[untouched])
+    assert enhanced == [4, 2]
+
+
+@pytest.mark.parametrize("restorer", CONFIGS[:1], indirect=True, ids=lambda c: c.profile)
+def test_a_graph_selects_whatever_the_mode(gated: Restorer) -> None:
+    images = light_and_dark()
+    expected = gated(images)
+    gated.mode = "skip"
+    exported = torch.export.export(gated, (images,)).module()
+    torch.testing.assert_close(exported(images), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_an_unknown_mode_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'select' or 'skip', came 'fast'"):
+        Restorer(CONFIGS[0], mode="fast")
+
+
 def test_the_published_network_has_no_degradation_score() -> None:
     with pytest.raises(ValueError, match="no branch for clean"):
         Restorer(CONFIGS[3]).degradation(torch.rand(1, 3, 8, 8))

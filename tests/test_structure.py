@@ -38,10 +38,12 @@ ARROWS: dict[str, set[str]] = {
     "recognisers": {"adapters", "baselines", "pixels", "restorer"},
     "evaluation": {"corruptions", "measures"},
     "classification": {"evaluation", "files", "measures"},
+    "gating": {"evaluation", "measures"},
     "detection": {"evaluation", "files", "measures"},
+    "yolo_labels": {"evaluation", "files"},
     "reidentification": {"evaluation", "files", "measures"},
     "tables": {"corruptions", "evaluation", "measures"},
-    "page": {"evaluation", "tables"},
+    "crops": {"evaluation", "measures"},
     "selftest": {"restorer", "weights"},
     "streaming": set(),
     "video": {"streaming"},
@@ -49,17 +51,28 @@ ARROWS: dict[str, set[str]] = {
     "exporting": {"pixels"},
     "cli_export": {"exporting", "pixels", "restorer"},
     "bench": set(),
+    "page": {"bench", "crops", "evaluation", "tables"},
     "cli_bench": {"bench", "restorer", "restoring"},
     "doctor": {"selftest", "weights"},
     "cli_doctor": {"doctor"},
     "cli_download": {"hub", "restorer", "weights"},
+    "cli_gate": {
+        "classification",
+        "corruptions",
+        "evaluation",
+        "gating",
+        "measures",
+        "recognisers",
+        "restorer",
+        "restoring",
+    },
     "cli_restore": {"restorer", "restoring"},
 }
 ARROWS["cli"] = set(ARROWS)
 ARROWS["__init__"] = {module for module in ARROWS if not module.startswith("cli")}
 
-# huggingface_hub brings tqdm.
-CORE = {"torch", "numpy", "PIL", "safetensors", "huggingface_hub", "tqdm"}
+# huggingface_hub brings tqdm and yaml.
+CORE = {"torch", "numpy", "PIL", "safetensors", "huggingface_hub", "tqdm", "yaml"}
 TORCH_ONLY = {"pixels", "inputs", "restorer", "degradations", "losses", "streaming"}
 # A user may name a timm model there; it is imported when he does. So are the extras.
 IMPORT_LATE = {"recognisers", "exporting", "processes", "video"}

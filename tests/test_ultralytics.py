@@ -18,6 +18,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vrdir_plug.adapters import find_input
+from vrdir_plug.detection import Detection
+from vrdir_plug.evaluation import Sample
 from vrdir_plug.facades import follow
 from vrdir_plug.pixels import UNIT, PixelSpec
 from vrdir_plug.wrap import RestoreThen
@@ -411,3 +413,18 @@ def test_real_weights(file: str) -> None:
     # resizing rounds to 8 bits, a negative the other way
     restored = RestoreThen(model, negative)(255 - image, imgsz=320, verbose=False)
     torch.testing.assert_close(restored[0].boxes.data, expected[0].boxes.data, rtol=0.02, atol=1)
+
+
+def test_vrdir_evaluate_shows_a_restorer_what_the_pair_shows_it(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (6, 10, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((100, 60), Image.Resampling.BICUBIC).save(tmp_path / "0.png")
+    seen: list[Tensor] = []
+
+    def record(images: Tensor) -> Tensor:
+        seen.append(images.clone())
+        return images
+
+    RestoreThen(yolo(), record).predict(str(tmp_path / "0.png"), imgsz=64)
+    task = Detection([], {}, lambda images: images, size=64)
+    loaded = task.load(Sample("0.png", tmp_path / "0.png", 1))
+    torch.testing.assert_close(loaded[None], seen[-1], atol=1.5 / 255, rtol=0)

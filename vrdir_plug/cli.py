@@ -1,34 +1,46 @@
-"""The command ``vrdir``. Exit codes: 0 done, 1 done in part, 2 wrong usage or bad input."""
+"""The command ``vrdir``. Exit codes: 0 done, 1 in part, 2 wrong usage or bad input, 130 Ctrl-C."""
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from . import __version__
 from .baselines import BASELINES
+from .bench import Cost, compare
 from .classification import Classification, read_class_folders, read_table, read_unlabelled
 from .cli_bench import add_bench
 from .cli_doctor import add_doctor
 from .cli_download import add_download
 from .cli_export import add_export
+from .cli_gate import add_gate
 from .cli_restore import add_restore
 from .corruptions import CORRUPTIONS
+from .crops import crops_of
 from .data import read_folder
 from .detection import Detection, read_coco
 from .evaluation import Condition, Report, Restore, Sample, Task, evaluate
 from .page import to_html
-from .recognisers import build, build_detector, build_recogniser, build_restorer, fingerprint
+from .recognisers import (
+    build,
+    build_batch_recogniser,
+    build_detector,
+    build_recogniser,
+    build_restorer,
+    placed,
+)
 from .reidentification import Reidentification, matched
 from .restorer import config_of
 from .restoring import pick_device
 from .tables import to_csv, to_json, to_markdown
 from .teachers import Teacher
 from .training import train
+from .yolo_labels import read_yolo
+
+ROUNDS = 5  # of measuring the time of a restorer for the page
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="vrdir", description="Restore images for recognition.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_evaluate(commands)
+    add_gate(commands)
     add_train(commands)
     add_restore(commands)
     add_export(commands, build_recogniser)
@@ -48,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"vrdir: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("vrdir: interrupted", file=sys.stderr)
+        return 130
 
 
 def add_evaluate(commands: Any) -> None:
@@ -64,8 +80,8 @@ def add_evaluate(commands: Any) -> None:
     option("--images", type=Path, required=True, help="folder of images; of queries with --gallery")
     option(
         "--labels",
-        help="a CSV (path, label from 0, perhaps split), `folders` (one for each class), or a "
-        "COCO .json (detection)",
+        help="a CSV (path, label from 0, perhaps split), `folders` (one for each class); for "
+        "detection a COCO .json, or the data.yaml of ultralytics, whose val is below --images",
     )
     option("--split", action="append", default=[], help="only rows of this split; repeatable")
     option("--gallery", type=Path, help="re-identification: folder of clean PID_cCAM*.jpg")
@@ -83,8 +99,15 @@ def add_evaluate(commands: Any) -> None:
     )
     option("--corruption", action="append", choices=CORRUPTIONS, help="repeatable; default all")
     option("--severity", action="append", type=int, choices=range(1, 6), help="repeatable; or 3")
-    option("--size", type=positive, default=224, help="side of the square crop, in pixels")
-    option("--batch-size", type=positive, default=32, help="images a step, of each process")
+    option(
+        "--size",
+        type=size_of,
+        help="pixels: N, a classifier's square crop (default 224) or the long side of a detector's "
+        "images (default: a YOLO's own, often 640; others as they are); HEIGHTxWIDTH for "
+        "re-identification (default 256x128)",
+    )
+    option("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
+    option("--batch-size", type=positive, default=32)
     option("--seed", type=int, default=0)
     option("--fidelity", action="store_true", help="PSNR and SSIM, too")
     option("--json", type=Path, help="write every cell, image by image, to this file")
@@ -131,16 +154,28 @@ def positive(text: str) -> int:
     return number
 
 
+def size_of(text: str) -> tuple[int, ...]:
+    """ "224" -> (224,); "256x128" -> (256, 128)."""
+    sides = tuple(map(positive, text.split("x")))
+    if len(sides) > 2:
+        raise argparse.ArgumentTypeError(f"{text} is neither N nor HEIGHTxWIDTH")
+    return sides
+
+
 def run_evaluate(arguments: argparse.Namespace) -> int:
     outputs = [file for file in (arguments.json, arguments.csv, arguments.html) if file]
     for file in outputs:
         if not file.parent.is_dir():
             raise ValueError(f"there is no folder {file.parent} to write {file.name} into")
-    task, facts = task_of(arguments)
+        if file.is_dir():
+            raise ValueError(f"{file} is a folder, expected a file to write")
+    device = pick_device(arguments.device)
+    task, facts = task_of(arguments, device)
     restorers: dict[str, Restore] = {"none": lambda images: images}
     for name in arguments.restorer or ["fast"]:
         if name != "none":
-            restorers[name], facts[f"restorer {name} sha256"] = build_restorer(name)
+            restore, facts[f"restorer {name} sha256"] = build_restorer(name)
+            restorers[name] = placed(restore, device)
     kinds = dict.fromkeys(arguments.corruption or CORRUPTIONS)
     levels = sorted(set(arguments.severity or [3]))
     state = arguments.json and arguments.json.with_suffix(".state")
@@ -152,17 +187,46 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
             batch_size=arguments.batch_size,
             seed=arguments.seed,
             fidelity=arguments.fidelity,
-            facts={"vrdir-plug": __version__, "recogniser": arguments.recogniser, **facts},
+            facts={
+                "vrdir-plug": __version__,
+                "device": device.type,
+                "recogniser": arguments.recogniser,
+                **facts,
+            },
             state=state,
         )
     except KeyboardInterrupt:
         kept = "finished conditions are kept, the same command goes on" if state else "nothing kept"
         print(f"vrdir: interrupted; {kept}", file=sys.stderr)
         return 130
-    return publish(report, arguments, state)
+    code = publish(report, arguments)
+    if arguments.html:
+        costs = costs_of(report, task, restorers, device)
+        crops = list(crops_of(report, task, restorers))
+        arguments.html.write_text(to_html(report, costs, crops), encoding="utf-8")
+    if state:
+        state.unlink()
+    return code
 
 
-def publish(report: Report, arguments: argparse.Namespace, state: Path | None) -> int:
+def costs_of(
+    report: Report, task: Task, restorers: Mapping[str, Restore], device: torch.device
+) -> dict[str, Cost]:
+    """Of each restorer beside the recogniser, on the first image that nothing failed on."""
+    samples = {sample.name: sample for sample in task.samples}
+    whole = [
+        samples[name]
+        for name in report.images
+        if not any(line.startswith(f"{name} (") for line in report.failed)
+    ]
+    if not whole:
+        return {}
+    image = task.load(whole[0])[None].to(device)
+    names = report.restorers[1:]
+    return {name: compare(restorers[name], task.recognise, image, ROUNDS) for name in names}
+
+
+def publish(report: Report, arguments: argparse.Namespace) -> int:
     for line in report.skipped:
         print(f"vrdir: left out {line}", file=sys.stderr)
     for line in report.failed:
@@ -172,38 +236,52 @@ def publish(report: Report, arguments: argparse.Namespace, state: Path | None) -
         arguments.json.write_text(to_json(report), encoding="utf-8")
     if arguments.csv:
         arguments.csv.write_text(to_csv(report), encoding="utf-8")
-    if arguments.html:
-        arguments.html.write_text(to_html(report), encoding="utf-8")
-    if state:
-        state.unlink()
     return 1 if report.skipped or report.failed else 0
 
 
-def task_of(arguments: argparse.Namespace) -> tuple[Task, dict[str, str | int]]:
+Facts = dict[str, str | int]
+
+
+def task_of(arguments: argparse.Namespace, device: torch.device) -> tuple[Task, Facts]:
     """The task that the options describe, and what identifies its recogniser."""
     folder, labels = arguments.images, arguments.labels
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}")
-    if labels and labels.endswith(".json"):
-        return detection_of(arguments)
+    if labels and labels.endswith((".json", ".yaml", ".yml")):
+        return detection_of(arguments, device)
     samples = read_samples(folder, labels, arguments.split)
-    model, pixels = build_recogniser(arguments.recogniser, arguments.recogniser_weights)
-
-    def recognise(images: Tensor) -> Tensor:
-        return model(pixels.encode(images))
-
-    facts: dict[str, str | int] = {"recogniser sha256": fingerprint(model)}
+    name, weights, size = arguments.recogniser, arguments.recogniser_weights, arguments.size
     if arguments.gallery is None:
-        return Classification(samples, recognise, arguments.size, labels is not None), facts
-    gallery = read_unlabelled(arguments.gallery)
-    return Reidentification(matched(samples, gallery), gallery, recognise), facts
+        (side,) = one_side(size) or (224,)
+        recognise, sha256 = build_batch_recogniser(name, weights, device)
+        task: Task = Classification(samples, recognise, side, labels is not None)
+    else:
+        gallery = read_unlabelled(arguments.gallery)
+        queries = matched(samples, gallery)
+        recognise, sha256 = build_batch_recogniser(name, weights, device)
+        height, width = (*size, *size)[:2] if size else (256, 128)
+        task = Reidentification(queries, gallery, recognise, (height, width))
+    return task, {"recogniser sha256": sha256}
 
 
-def detection_of(arguments: argparse.Namespace) -> tuple[Task, dict[str, str | int]]:
-    samples, annotations = read_coco(arguments.images, Path(arguments.labels))
+def one_side(size: tuple[int, ...] | None) -> tuple[int, ...]:
+    """ValueError for HEIGHTxWIDTH."""
+    if size and len(size) > 1:
+        raise ValueError("--size HEIGHTxWIDTH is for re-identification, with --gallery: give N")
+    return size or ()
+
+
+def detection_of(arguments: argparse.Namespace, device: torch.device) -> tuple[Task, Facts]:
+    if arguments.split or arguments.gallery:
+        raise ValueError("--split and --gallery are not for detection: its labels name the images")
+    read = read_coco if arguments.labels.endswith(".json") else read_yolo
+    samples, annotations = read(arguments.images, Path(arguments.labels))
     categories = {entry["name"]: entry["id"] for entry in annotations["categories"]}
-    detect, weights = build_detector(arguments.recogniser, arguments.recogniser_weights, categories)
-    return Detection(samples, annotations, detect), {"recogniser sha256": weights}
+    (size,) = one_side(arguments.size) or (None,)
+    name, weights = arguments.recogniser, arguments.recogniser_weights
+    detector = build_detector(name, weights, categories, device, size)
+    task = Detection(samples, annotations, detector.detect, detector.size)
+    return task, {"recogniser sha256": detector.weights}
 
 
 def read_samples(folder: Path, labels: str | None, splits: Sequence[str]) -> list[Sample]:

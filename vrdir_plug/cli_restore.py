@@ -62,7 +62,7 @@ def run_restore(arguments: argparse.Namespace) -> int:
     try:
         summary = restore_files(
             arguments.sources,
-            Restorer.from_pretrained(arguments.restorer),
+            Restorer.from_pretrained(arguments.restorer, mode="skip"),
             arguments.out,
             overwrite=arguments.overwrite,
             device=arguments.device,

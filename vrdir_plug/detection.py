@@ -1,6 +1,6 @@
 """Task: objects in boxes, against a COCO json.
 
-Images are corrupted, restored and recognised at their own size.
+Images are corrupted, restored and recognised at their own size, or all at one.
 """
 
 import contextlib
@@ -8,13 +8,14 @@ import io
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .evaluation import AnswerError, Cell, Sample
@@ -31,22 +32,36 @@ class Detection:
     """mAP (of IoU 0.5 to 0.95) and AP50 of `detect`, by COCO's definitions and pycocotools.
 
     `detect` takes RGB (1, 3, H, W) in [0, 1] and returns rows [x1, y1, x2, y2, score, category]:
-    pixels, and a category id of the json.
+    pixels, and a category id of the json. With `size`, images are resized before they are corrupted
+    so that the long side has as many pixels, bilinear, as ultralytics does within its letterbox:
+    a restorer then sees what it sees in front of a YOLO in RestoreThen.
     """
 
     samples: Sequence[Sample]
     annotations: Mapping[str, Any]
     detect: Callable[[Tensor], Tensor]
+    size: int | None = None
+    scales: dict[int, float] = field(default_factory=dict)  # by image id, of those loaded
     measures = ("mAP", "AP50")
     one_size = False
     resamples = 200  # each counts all detections again
 
     @property
     def facts(self) -> Mapping[str, str | int]:
-        return {"size": "as it is", "corrupted": "in 8 bits", "boxes": "pycocotools, all areas"}
+        size = f"long side {self.size}, bilinear" if self.size else "as it is"
+        when = "after resizing, in 8 bits" if self.size else "in 8 bits"
+        return {"size": size, "corrupted": when, "boxes": "pycocotools, all areas"}
 
     def load(self, sample: Sample) -> Tensor:
-        return torch.from_numpy(np.array(open_rgb(sample.file))).permute(2, 0, 1) / 255.0
+        image = torch.from_numpy(np.array(open_rgb(sample.file))).permute(2, 0, 1) / 255.0
+        height, width = image.shape[1:]
+        scale = self.size / max(height, width) if self.size else 1.0
+        self.scales[sample.label] = scale
+        if scale == 1:
+            return image
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        resized = F.interpolate(image[None], size, mode="bilinear")[0]
+        return (resized * 255).round() / 255
 
     def recognise(self, images: Tensor) -> list[list[list[float]]]:
         boxes = self.detect(images)
@@ -57,7 +72,18 @@ class Detection:
         return [[[round(value, 4) for value in row] for row in best.tolist()]]
 
     def cell(self, samples: Sequence[Sample], answers: Sequence[Any]) -> Cell:
-        return {"boxes": list(answers)}
+        """Boxes in pixels of the file."""
+        return {
+            "boxes": [
+                None if answer is None else [self.as_in_file(sample, row) for row in answer]
+                for sample, answer in zip(samples, answers, strict=True)
+            ]
+        }
+
+    def as_in_file(self, sample: Sample, row: Sequence[float]) -> list[float]:
+        scale = self.scales.get(sample.label, 1.0)
+        corners = row[:4] if scale == 1 else [round(value / scale, 4) for value in row[:4]]
+        return [*corners, *row[4:]]
 
     def scores(self, samples: Sequence[Sample], cell: Cell, reference: Cell) -> dict[str, Score]:
         classes = tuple(matched(self.truth, samples, cell["boxes"]))
@@ -185,6 +211,7 @@ def read_coco(folder: Path, file: Path) -> tuple[list[Sample], Mapping[str, Any]
             Sample(entry["file_name"], folder / entry["file_name"], entry["id"])
             for entry in content["images"]
         ]
+        check_annotations(content["annotations"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{file} is no COCO json with images, annotations, categories: {error!r}"
@@ -192,3 +219,13 @@ def read_coco(folder: Path, file: Path) -> tuple[list[Sample], Mapping[str, Any]
     if not samples:
         raise ValueError(f"{file} lists no images")
     return samples, content
+
+
+def check_annotations(annotations: Sequence[Mapping[str, Any]]) -> None:
+    """KeyError or ValueError unless each has an image, a category and a box; or where none is."""
+    if not annotations:
+        raise ValueError("there is no annotation")
+    for note in annotations:
+        _, _, box = note["image_id"], note["category_id"], note["bbox"]
+        if len(box) != 4:
+            raise ValueError(f"the bbox {box} has not 4 numbers")

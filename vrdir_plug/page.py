@@ -1,9 +1,16 @@
 """A report as one HTML page: no script, nothing from elsewhere, readable on a phone."""
 
-from collections.abc import Callable, Sequence
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
-from .evaluation import Report
+from PIL import Image
+from torch import Tensor
+
+from .bench import Cost
+from .crops import Crop
+from .evaluation import Report, title
 from .tables import Comparison, compare, comparison_cells, number
 
 STYLE = """
@@ -12,10 +19,14 @@ h1, h2 { line-height: 1.2; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .85rem; white-space: nowrap; }
 th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #ddd; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
 .better { color: #00622b; } .worse { color: #a30d0d; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem; font-size: .85rem; }
 dd { margin: 0; overflow-wrap: anywhere; }
+figure { margin: 1rem 0; }
+figcaption { font-size: .85rem; }
+.shots { display: grid; grid-template-columns: repeat(3, 1fr); gap: .25rem; max-width: 44rem; }
+.shots img { width: 100%; }
 svg { width: 100%; height: auto; max-width: 40rem; font: 13px system-ui, sans-serif; }
 """
 HELP = """<p>The first column is the recogniser alone. Differences are in points, with their 95 %
@@ -23,8 +34,21 @@ interval (paired bootstrap over images). "Better" and "worse" mean p &lt; 0.05 i
 test or, where an image is not just right or wrong, that the interval leaves out 0.</p>"""
 
 
-def to_html(report: Report) -> str:
-    """The tables, what came back of each corruption's loss, and accuracy against PSNR."""
+RULE = """<p>Left to right: clean, degraded, restored; the middle of each image. Not chosen by
+taste: for each corruption it is the image whose {measure}, of it alone, {moves} most, the first in
+their order where several do, and none where none does.</p>"""
+
+
+def to_html(
+    report: Report, costs: Mapping[str, Cost] | None = None, crops: Sequence[Crop] = ()
+) -> str:
+    """The tables, what came back of each corruption's loss, accuracy against PSNR where measured.
+
+    Args:
+        report: what was evaluated.
+        costs: of one image, by restorer.
+        crops: the images to show, as `crops_of` chooses them.
+    """
     rows = compare(report)
     main = [row for row in rows if row.measure == report.measures[0]]
     body = [
@@ -37,6 +61,7 @@ def to_html(report: Report) -> str:
     ]
     for measure in report.measures:
         body.append(table(report, measure, [row for row in rows if row.measure == measure]))
+    body += [cost(costs or {}), *pictures(report, crops)]
     body += [facts(report), *problems(report)]
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -106,21 +131,35 @@ def scatter(report: Report, rows: Sequence[Comparison]) -> str:
     }
     measure = report.measures[0]
     points = {name: (means[name, "PSNR"], means[name, measure]) for name in report.restorers}
-    x, y = (scale([point[axis] for point in points.values()]) for axis in (0, 1))
-    marks = []
-    for name, (psnr, score) in points.items():
-        across, up = 70 + 500 * x(psnr), 330 - 300 * y(score)
-        marks.append(
-            f'<circle cx="{across:.1f}" cy="{up:.1f}" r="6" fill="#1857b6"/>'
-            f'<text x="{across + 10:.1f}" y="{up + 4:.1f}">{escape(name)} '
-            f"({psnr:.1f} dB, {score:.1%})</text>"
-        )
     return (
         f"<h2>{escape(measure)} against PSNR</h2><p>Mean over corruptions. What looks more "
         "like the clean image need not be recognised better.</p>"
-        '<svg viewBox="0 0 760 370"><path d="M70 10V340H740" fill="none" stroke="#888"/>'
-        f'<text x="400" y="362">PSNR, dB</text><text x="8" y="24">{escape(measure)}</text>'
-        f"{''.join(marks)}</svg>"
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}">{marks(points, measure)}</svg>'
+    )
+
+
+WIDTH, HEIGHT = 640, 400  # of the scatter
+
+
+def marks(points: Mapping[str, tuple[float, float]], measure: str) -> str:
+    """The inside of an SVG of WIDTH x HEIGHT: (PSNR in dB, share) by name, axes and labels."""
+    x, y = (scale([point[axis] for point in points.values()]) for axis in (0, 1))
+    dots: list[str] = []
+    heights: list[float] = []
+    for name, (psnr, score) in sorted(points.items(), key=lambda item: item[1][1]):
+        across, up = 70 + 370 * x(psnr), 350 - 330 * y(score)
+        # labels of near points go above one another
+        heights.append(min(up, heights[-1] - 17 if heights else up))
+        dots.append(
+            f'<circle cx="{across:.1f}" cy="{up:.1f}" r="6" fill="#1857b6"/>'
+            f'<text x="{across + 11:.1f}" y="{heights[-1] + 4:.1f}">{escape(name)} '
+            f"({psnr:.1f} dB, {score:.1%})</text>"
+        )
+    return (
+        f'<path d="M60 10V360H{WIDTH - 10}" fill="none" stroke="#888"/>'
+        f'<text x="300" y="388">PSNR, dB</text>'
+        f'<text x="24" y="190" text-anchor="middle" transform="rotate(-90 24 190)">'
+        f"{escape(measure)}</text>{''.join(dots)}"
     )
 
 
@@ -129,6 +168,71 @@ def scale(values: Sequence[float]) -> Callable[[float], float]:
     low, high = min(values), max(values)
     margin = 0.1 * (high - low) or 1
     return lambda value: (value - low + margin) / (high - low + 2 * margin)
+
+
+def cost(costs: Mapping[str, Cost]) -> str:
+    """Milliseconds beside the recogniser's."""
+    if not costs:
+        return ""
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td><td>{found.ratio:.0%} [{found.low:.0%}, {found.high:.0%}]</td>"
+        f"<td>{found.restorer:.1f}</td><td>{found.recogniser:.1f}</td></tr>"
+        for name, found in costs.items()
+    )
+    return (
+        "<h2>Cost</h2><p>Milliseconds for one image, on the machine that made this page, the two "
+        "run in turn; the ratio [with its quartiles] is what can be compared.</p>"
+        '<div class="wide"><table><tr><th></th><th>restorer / recogniser</th>'
+        f"<th>restorer, ms</th><th>recogniser, ms</th></tr>{rows}</table></div>"
+    )
+
+
+def pictures(report: Report, crops: Sequence[Crop]) -> list[str]:
+    """What each restorer brings back, and what it spoils."""
+    parts = []
+    for name in dict.fromkeys(crop.restorer for crop in crops):
+        mine = [crop for crop in crops if crop.restorer == name]
+        rises = [crop for crop in mine if crop.after > crop.before]
+        falls = [crop for crop in mine if crop.after < crop.before]
+        parts += shots(report, f"What {name} brings back", "rises", rises)
+        parts += shots(report, f"What {name} spoils", "falls", falls)
+    return parts
+
+
+def shots(report: Report, heading: str, moves: str, crops: Sequence[Crop]) -> list[str]:
+    if not crops:
+        return []
+    rule = RULE.format(measure=escape(report.measures[0]), moves=moves)
+    return [f"<h2>{escape(heading)}</h2>{rule}", *(shot(report, crop) for crop in crops)]
+
+
+def shot(report: Report, crop: Crop) -> str:
+    images = (crop.clean, crop.degraded, crop.restored)
+    kinds = ("clean", title(crop.condition), f"restored by {crop.restorer}")
+    tags = "".join(
+        f'<img alt="{escape(kind)}" src="{data_uri(image)}">'
+        for kind, image in zip(kinds, images, strict=True)
+    )
+    change = in_words(report.measures[0], crop.before, crop.after)
+    words = [title(crop.condition), crop.image, change]
+    return (
+        f'<figure><div class="shots">{tags}</div>'
+        f"<figcaption>{escape(': '.join(words))}</figcaption></figure>"
+    )
+
+
+def in_words(measure: str, before: float, after: float) -> str:
+    if {before, after} == {0, 1}:
+        return "wrong alone, right behind it" if after else "right alone, wrong behind it"
+    return f"{measure} from {number(measure, before)} to {number(measure, after)}"
+
+
+def data_uri(image: Tensor) -> str:
+    """(3, H, W) in [0, 1] as a JPEG within the page."""
+    pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=90)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def facts(report: Report) -> str:

@@ -10,8 +10,9 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -21,6 +22,8 @@ from .adapters import find_input
 from .baselines import BASELINES
 from .pixels import PixelSpec, UnknownPixels
 from .restorer import Restorer
+
+STRIDE = 32  # of a YOLO's coarsest features
 
 
 def build_recogniser(name: str, weights: Path | None) -> tuple[nn.Module, PixelSpec]:
@@ -42,6 +45,40 @@ def build_recogniser(name: str, weights: Path | None) -> tuple[nn.Module, PixelS
     if weights is not None:
         load_weights(model, weights)
     return model.eval(), pixels
+
+
+def build_classifier(
+    name: str, weights: Path | None, device: torch.device
+) -> tuple[Callable[[Tensor], Tensor], str]:
+    """A classifier, RGB (N, 3, H, W) in [0, 1] -> logits, and the SHA-256 of its weights.
+
+    ValueError says why it cannot be built. That the network embeds or detects shows only where
+    the name tells; what it returns is up to its caller to check.
+    """
+    if name.endswith(".pt") or name.startswith("torchreid:"):
+        raise ValueError(
+            f"{name} is no classifier, and only of top-1 is a change bounded: measure what a "
+            "restorer does to it with vrdir evaluate"
+        )
+    return build_batch_recogniser(name, weights, device)
+
+
+def build_batch_recogniser(
+    name: str, weights: Path | None, device: torch.device
+) -> tuple[Callable[[Tensor], Tensor], str]:
+    """As `build_classifier`, for any network that takes a batch: logits, or features (N, D)."""
+    model, pixels = build_recogniser(name, weights)
+    model.to(device)
+    return lambda images: model(pixels.encode(images.to(device))), fingerprint(model)
+
+
+def placed(
+    function: Callable[[Tensor], Tensor], device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    """A function, moved to a device where it is a network, for images from anywhere."""
+    if isinstance(function, nn.Module):
+        function.to(device)
+    return lambda images: function(images.to(device))
 
 
 def build(name: str, pretrained: bool) -> nn.Module:
@@ -81,27 +118,47 @@ def called(module: str, function: str) -> Any:
     return getattr(importlib.import_module(module), function)()
 
 
-def build_detector(
-    name: str, weights: Path | None, categories: Mapping[str, int]
-) -> tuple[Callable[[Tensor], Tensor], str]:
-    """A detector, and the SHA-256 of its weights; ValueError says why it cannot be built.
+class Detector(NamedTuple):
+    """RGB (1, 3, H, W) in [0, 1] -> rows [x1, y1, x2, y2, score, category id]; the SHA-256 of its
+    weights; the long side in pixels that its images are resized to, None where they are not."""
 
-    RGB (1, 3, H, W) in [0, 1] -> rows [x1, y1, x2, y2, score, category id]. `categories` are the
-    ids by name. A file `.pt` is a YOLO of ultralytics, whose classes are found by their names;
-    anything else is built as a recogniser, and its labels are ids, as those of torchvision are.
+    detect: Callable[[Tensor], Tensor]
+    weights: str
+    size: int | None
+
+
+def build_detector(
+    name: str,
+    weights: Path | None,
+    categories: Mapping[str, int],
+    device: torch.device,
+    size: int | None = None,
+) -> Detector:
+    """A detector; ValueError says why it cannot be built.
+
+    `categories` are the ids by name. A file `.pt` is a YOLO of ultralytics, whose classes are found
+    by their names; anything else is built as a recogniser, and its labels are ids, as those of
+    torchvision are. `size` is the long side wanted; default that of the YOLO, else none.
     """
     if name.endswith(".pt"):
-        return build_yolo(name, categories)
+        return build_yolo(name, categories, device, size)
     model, pixels = build_recogniser(name, weights)
+    model.to(device)
 
     def detect(images: Tensor) -> Tensor:
-        found = model([pixels.encode(images)[0]])[0]
+        found = model([pixels.encode(images.to(device))[0]])[0]
         return torch.cat([found["boxes"], found["scores"][:, None], found["labels"][:, None]], 1)
 
-    return detect, fingerprint(model)
+    return Detector(detect, fingerprint(model), size)
 
 
-def build_yolo(file: str, categories: Mapping[str, int]) -> tuple[Callable[[Tensor], Tensor], str]:
+def build_yolo(
+    file: str, categories: Mapping[str, int], device: torch.device, size: int | None
+) -> Detector:
+    """Not within RestoreThen: what a restorer makes is measured and shown before a recogniser sees
+    it. At the YOLO's own size a restorer sees here what it sees there, up to 8 bits."""
+    if size and size % STRIDE:
+        raise ValueError(f"--size is {size}; a YOLO takes multiples of {STRIDE}")
     if not Path(file).is_file():
         raise ValueError(f"there is no file {file}")
     try:
@@ -111,16 +168,18 @@ def build_yolo(file: str, categories: Mapping[str, int]) -> tuple[Callable[[Tens
     ids = {number: categories[name] for number, name in yolo.names.items() if name in categories}
     if not ids:
         raise ValueError(f"none of the classes of {file} is a category of the labels")
+    side = size or int(np.max(yolo.overrides.get("imgsz", 640)))
+    # so low a confidence, as its own validation does: mAP wants the whole curve
+    settings = {"conf": 0.001, "verbose": False, "device": device, "imgsz": side}
 
     def detect(images: Tensor) -> Tensor:
         # ultralytics takes arrays as OpenCV reads them: BGR, 8 bits
         pixels = (images[0].flip(0).permute(1, 2, 0) * 255).round().byte().cpu().numpy()
-        # so low a confidence, as its own validation does: mAP wants the whole curve
-        (found,) = yolo.predict(pixels, conf=0.001, verbose=False)
+        (found,) = yolo.predict(pixels, **settings)
         rows = [row for row in found.boxes.data.tolist() if int(row[5]) in ids]
         return torch.tensor([[*row[:5], ids[int(row[5])]] for row in rows]).view(-1, 6)
 
-    return detect, fingerprint(yolo.model)
+    return Detector(detect, fingerprint(yolo.model), side)
 
 
 def load_weights(model: nn.Module, file: Path) -> None:

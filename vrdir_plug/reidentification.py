@@ -68,15 +68,17 @@ class Reidentification:
     def index(self) -> Tensor:
         """The gallery's features (G, D), computed once."""
         if not self.indexed:
+            images = [self.load_indexed(sample) for sample in self.gallery]
             with torch.inference_mode():
-                batches = [
-                    torch.stack([self.load(sample) for sample in self.gallery[start : start + 32]])
-                    for start in range(0, len(self.gallery), 32)
-                ]
-                self.indexed.extend(
-                    feature for batch in batches for feature in self.recognise(batch)
-                )
+                for start in range(0, len(images), 32):
+                    self.indexed.extend(self.recognise(torch.stack(images[start : start + 32])))
         return torch.stack(self.indexed)
+
+    def load_indexed(self, sample: Sample) -> Tensor:
+        try:
+            return self.load(sample)
+        except OSError as error:
+            raise ValueError(f"the gallery's {sample.name} cannot be read: {error}") from error
 
     def cell(self, samples: Sequence[Sample], answers: Sequence[Tensor | None]) -> Cell:
         identity = np.array([key_of(sample) for sample in self.gallery])  # (G, 2)

@@ -578,6 +578,23 @@ def cropped(images: Tensor, height: int, width: int) -> Tensor:
     return images.index_select(2, rows).index_select(3, columns)
 
 
+class Judged(NamedTuple):
+    """What is known of images before they are enhanced: their cells (N, 48, h, w), normalised;
+    E's features (N, C, h, w); FGM's gate (N, branches, h, w); their spectrum (N, SPECTRUM); what
+    shares of the branches the whole image asks for (N, branches)."""
+
+    cells: Tensor
+    features: Tensor
+    gate: Tensor
+    seen: Tensor
+    shares: Tensor
+
+
+def degradation_of(gate: Tensor) -> Tensor:
+    """The share of the gate that the last branch, that of clean images, does not have (N,)."""
+    return 1 - gate[:, -1].float().mean((1, 2))
+
+
 class Rebuilt(NamedTuple):
     """Images (N, 3, H, W), not clamped; FGM's gate (N, branches, h, w); what shares of the
     branches the whole image asks for (N, branches)."""
@@ -586,9 +603,12 @@ class Rebuilt(NamedTuple):
     gate: Tensor
     shares: Tensor
 
-    def degradation(self) -> Tensor:
-        """The share of the gate that the last branch, that of clean images, does not have (N,)."""
-        return 1 - self.gate[:, -1].float().mean((1, 2))
+
+def as_they_came(rebuilt: Rebuilt, images: Tensor) -> Tensor:
+    """Restored images clamped, in the size, precision and layout of those that came."""
+    restored = cropped(rebuilt.images.clamp(0, 1), *images.shape[-2:])
+    # a model may `.view` what it is given
+    return torch.empty_like(images).copy_(restored)
 
 
 def used(gate: Tensor, branch: Tensor | None) -> Tensor:
@@ -603,14 +623,22 @@ class Restorer(nn.Module):
         config: the name of a profile ("fast", "strong", "paper") or a RestorerConfig. The
             weights start untrained, at the identity where the profile has an input skip;
             `Restorer.from_pretrained` brings trained ones.
+        mode: how images below the config's `bypass` come back as they were. "select" restores
+            every image and then takes which of the two it should be: one graph, and always the
+            same time. "skip" restores only the others, which saves most of the time that clean
+            images cost; a GPU waits until it is known which they are. Under torch.compile and
+            torch.export it selects. The pixels are the same.
     """
 
-    def __init__(self, config: str | RestorerConfig = "fast"):
+    def __init__(self, config: str | RestorerConfig = "fast", mode: str = "select"):
         super().__init__()
+        if mode not in ("select", "skip"):
+            raise ValueError(f"mode must be 'select' or 'skip', came {mode!r}")
         self.config = config_of(config) if isinstance(config, str) else config
+        self.mode = mode
         self.encoder = encoder(self.config)
         self.ise = ISE(self.config)
-        self.pixel_dnc = None if self.config.published else PixelDNC(self.config)
+        self.pixel_dnc: Any = None if self.config.published else PixelDNC(self.config)
         self.decoder = decoder(self.config)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -634,14 +662,23 @@ class Restorer(nn.Module):
         if images.shape[0] == 0:
             return images
         padded = self.padded(images.to(self.dtype))
+        if self.mode == "skip" and self.config.bypass and not torch.compiler.is_compiling():
+            return self.restore_degraded(images, self.judge(padded))
         rebuilt = self.rebuild(padded)
-        restored = cropped(rebuilt.images.clamp(0, 1), *images.shape[-2:])
-        # into the user's own layout: a model may `.view` what it is given
-        restored = torch.empty_like(images).copy_(restored)
+        restored = as_they_came(rebuilt, images)
         if self.config.bypass == 0:
             return restored
-        clean = rebuilt.degradation() < self.config.bypass
+        clean = degradation_of(rebuilt.gate) < self.config.bypass
         return torch.where(clean[:, None, None, None], images, restored)
+
+    def restore_degraded(self, images: Tensor, judged: Judged) -> Tensor:
+        """The images, of which only those with a score from the bypass on are enhanced."""
+        restored = images.clone()
+        degraded = degradation_of(judged.gate) >= self.config.bypass
+        if degraded.any():
+            some = self.enhance(Judged(*(part[degraded] for part in judged)))
+            restored[degraded] = as_they_came(some, images[degraded])
+        return restored
 
     def degradation(self, images: Tensor) -> Tensor:
         """How degraded FGM takes each image to be.
@@ -659,17 +696,21 @@ class Restorer(nn.Module):
         if self.config.published:
             raise ValueError("the published gate has no branch for clean images: no score")
         check_images(images)
-        return self.rebuild(self.padded(images.to(self.dtype))).degradation()
+        return degradation_of(self.judge(self.padded(images.to(self.dtype))).gate)
 
     def rebuild(self, images: Tensor, branch: Tensor | None = None) -> Rebuilt:
         """Images of a size divisible by `stride` -> restored, not clamped: what training sees.
 
         `branch` (N, branches), rows summing to 1, mixes the branches in the gates' place.
         """
+        if self.config.published:
+            return self.rebuild_as_published(images, branch)
+        return self.enhance(self.judge(images, branch), branch)
+
+    def judge(self, images: Tensor, branch: Tensor | None = None) -> Judged:
+        """The first part of `rebuild`, up to FGM's gate."""
         cells = F.pixel_unshuffle(images, self.cell)
         cells = cells.contiguous(memory_format=torch.channels_last)
-        if self.pixel_dnc is None:
-            return self.rebuild_as_published(cells, branch)
         bands = bands_of(cells)
         seen = spectrum(bands)
         with full_precision(cells):
@@ -678,15 +719,21 @@ class Restorer(nn.Module):
         cells = self.pixel_dnc(cells, seen, prior.softmax(1) if branch is None else branch)
         features = self.encoder(cells)  # (N, C, H/4, W/4)
         gate = self.ise.fgm(features, amplitude, prior)
+        return Judged(cells, features, gate, seen, prior.softmax(1))
+
+    def enhance(self, judged: Judged, branch: Tensor | None = None) -> Rebuilt:
+        """The second part: ISE's blocks and SAD, on all images that are given."""
+        cells, features, gate, seen, shares = judged
         enhanced = self.ise(features, used(gate, branch), seen)
         if self.config.skip:
             cells = cells + self.decoder(enhanced - features)
         else:
             cells = self.decoder(enhanced)
-        return Rebuilt(F.pixel_shuffle(cells, self.cell), gate, prior.softmax(1))
+        return Rebuilt(F.pixel_shuffle(cells, self.cell), gate, shares)
 
     def rebuild_as_published(self, images: Tensor, branch: Tensor | None) -> Rebuilt:
         """From nothing but the features."""
+        images = images.contiguous(memory_format=torch.channels_last)
         features = self.encoder(images)  # (N, C, H/2, W/2)
         gate = self.ise.fgm.published(features)
         enhanced = self.ise(features, used(gate, branch), images.new_empty(len(images), 0))
@@ -728,7 +775,9 @@ class Restorer(nn.Module):
         return f"{self.config.profile}, {count / 1e6:.2f} M parameters"
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> "Restorer":
+    def from_pretrained(
+        cls, name: str | Path, *, revision: str | None = None, mode: str = "select"
+    ) -> "Restorer":
         """Trained weights: an embedded set, a folder, or a repository on the Hugging Face Hub.
 
         A repository is taken from the Hub's cache where it is there, and else downloaded. A branch
@@ -738,6 +787,7 @@ class Restorer(nn.Module):
             name: "fast"; or a folder with config.json and model.safetensors; or "org/name". A bare
                 name of an embedded set is that set: write "./fast" for a folder of your own.
             revision: commit, tag or branch on the Hub; default "main".
+            mode: "select" or "skip", see the class.
 
         Raises:
             FileNotFoundError: there is nothing of this name.
@@ -754,7 +804,7 @@ class Restorer(nn.Module):
         except (TypeError, ValueError) as error:
             raise weights.WeightsError(f"{folder / weights.CONFIG}: {error}") from error
         weights.check(outline, folder)
-        restorer = cls(config)
+        restorer = cls(config, mode)
         weights.load(restorer, folder)
         return restorer.eval()
 
