@@ -15,15 +15,17 @@ from torchvision.ops import MultiScaleRoIAlign
 from vrdir_plug.wrap import RestoreThen
 
 
-class Backbone(nn.Sequential):
+class Backbone(nn.Module):
     out_channels = 32  # FCOS and RetinaNet normalise groups of 32
 
     def __init__(self) -> None:
         wide = self.out_channels
-        super().__init__(nn.Conv2d(3, wide, 3, 4, 1), nn.ReLU(), nn.Conv2d(wide, wide, 3, 4, 1))
+        super().__init__()
+        last = nn.Conv2d(wide, wide, 3, 4, 1)
+        self.layers = nn.Sequential(nn.Conv2d(3, wide, 3, 4, 1), nn.ReLU(), last)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        return OrderedDict({"0": super().forward(images)})
+        return OrderedDict({"0": self.layers(images)})
 
 
 def pool(size: int) -> nn.Module:
