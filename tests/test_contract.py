@@ -4,7 +4,7 @@ import copy
 import functools
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torchvision.models import resnet18
 
-from vrdir_plug.adapters import ADAPTERS
+from vrdir_plug.adapters import ADAPTERS, find_input
 from vrdir_plug.pixels import IMAGENET, UNIT, PixelRangeWarning, UnknownPixels
 from vrdir_plug.restorer import Restorer
 from vrdir_plug.wrap import RestoreThen
@@ -314,19 +314,31 @@ def test_torch_wrappers_around_the_pair() -> None:
     assert_same(nn.DataParallel(pair)(batch()), pair(batch()))
 
 
+@pytest.fixture
+def one_process() -> Iterator[None]:
+    store = torch.distributed.HashStore()  # type: ignore[attr-defined]
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("one_process")
 def test_distributed_training_of_the_restorer() -> None:
     restorer = Brighten()
     pair = homemade(restorer)
     pair.model.requires_grad_(False)
-    store = torch.distributed.HashStore()  # type: ignore[attr-defined]
-    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    try:
-        result = nn.parallel.DistributedDataParallel(pair)(batch())
-        result.square().sum().backward()
-    finally:
-        torch.distributed.destroy_process_group()
+    result = nn.parallel.DistributedDataParallel(pair)(batch())
+    result.square().sum().backward()
     assert_same(result, pair(batch()))
     assert restorer.gain.grad is not None and restorer.gain.grad.abs() > 0
+
+
+@pytest.mark.usefixtures("one_process")
+def test_a_distributed_network_inside_the_pair() -> None:
+    pair = homemade(Brighten())
+    inside = nn.parallel.DistributedDataParallel(pair.model)
+    assert find_input(inside, IMAGENET) == pair.input
+    assert_same(RestoreThen(inside, Brighten(), pixels=IMAGENET)(batch()), pair(batch()))
 
 
 def test_torch_wrappers_inside_the_pair() -> None:

@@ -237,6 +237,28 @@ def test_tracks_persist_and_are_the_pairs_own() -> None:
     assert model.predictor is None
 
 
+def test_callbacks_added_before_wrapping_are_called() -> None:
+    model, calls = yolo(), []
+    model.add_callback("on_predict_start", lambda predictor: calls.append("before"))
+    pair = RestoreThen(model, negative)
+    pair(picture(64, 64))
+    assert calls == ["before"]
+    with pytest.raises(AttributeError, match=r"pair\.model\.add_callback"):
+        _ = pair.add_callback
+
+
+def test_a_yolo_that_has_predicted_is_copied_without_its_predictor() -> None:
+    """As docs/recognisers.md says; with it, ultralytics' own copies fail."""
+    model = yolo()
+    model(picture(64, 64))
+    pair = RestoreThen(model, negative)
+    with pytest.raises(TypeError, match="lock"):
+        copy.deepcopy(pair)
+    model.predictor = None
+    image = picture(64, 64)
+    assert_same(copy.deepcopy(pair)(image, conf=1e-9), pair(image, conf=1e-9))
+
+
 def test_embeddings_are_restored() -> None:
     model, image = yolo(), picture(64, 64)
     expected = yolo().embed(255 - image)[0]
