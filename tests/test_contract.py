@@ -1,9 +1,10 @@
 """What RestoreThen promises, asked of every kind of model."""
 
 import copy
+import functools
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torchvision.models import resnet18
 
-from vrdir_plug.adapters import ADAPTERS
+from vrdir_plug.adapters import ADAPTERS, find_input
 from vrdir_plug.pixels import IMAGENET, UNIT, PixelRangeWarning, UnknownPixels
 from vrdir_plug.restorer import Restorer
 from vrdir_plug.wrap import RestoreThen
@@ -313,19 +314,31 @@ def test_torch_wrappers_around_the_pair() -> None:
     assert_same(nn.DataParallel(pair)(batch()), pair(batch()))
 
 
+@pytest.fixture
+def one_process() -> Iterator[None]:
+    store = torch.distributed.HashStore()  # type: ignore[attr-defined]
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("one_process")
 def test_distributed_training_of_the_restorer() -> None:
     restorer = Brighten()
     pair = homemade(restorer)
     pair.model.requires_grad_(False)
-    store = torch.distributed.HashStore()  # type: ignore[attr-defined]
-    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    try:
-        result = nn.parallel.DistributedDataParallel(pair)(batch())
-        result.square().sum().backward()
-    finally:
-        torch.distributed.destroy_process_group()
+    result = nn.parallel.DistributedDataParallel(pair)(batch())
+    result.square().sum().backward()
     assert_same(result, pair(batch()))
     assert restorer.gain.grad is not None and restorer.gain.grad.abs() > 0
+
+
+@pytest.mark.usefixtures("one_process")
+def test_a_distributed_network_inside_the_pair() -> None:
+    pair = homemade(Brighten())
+    inside = nn.parallel.DistributedDataParallel(pair.model)
+    assert find_input(inside, IMAGENET) == pair.input
+    assert_same(RestoreThen(inside, Brighten(), pixels=IMAGENET)(batch()), pair(batch()))
 
 
 def test_torch_wrappers_inside_the_pair() -> None:
@@ -377,6 +390,59 @@ def test_a_model_in_training_mode_is_told_once() -> None:
     pair(batch())
 
 
+class Descriptor:
+    """As spandrel's: no nn.Module, but it has one; clamps, and gives no gradients."""
+
+    input_channels = output_channels = 3
+
+    def __init__(self, model: nn.Module, scale: int = 1):
+        self.model, self.scale = model.eval(), scale
+
+    @torch.inference_mode()
+    def __call__(self, image: Tensor) -> Tensor:
+        result: Tensor = self.model(image)
+        return result.clamp_(0, 1)
+
+
+def test_a_descriptor_of_a_restorer_will_do() -> None:
+    restorer = Descriptor(nn.Conv2d(3, 3, 3, padding=1))
+    pair, images = homemade(restorer), batch()
+    result = pair(images)
+    by_hand = IMAGENET.encode(restorer(IMAGENET.decode(images))).clone()
+    assert_same(result, pair.model(by_hand))
+    with pytest.raises(AssertionError):
+        assert_same(result, pair.model(images))
+    result.sum().backward()  # the recogniser can still learn behind it
+    assert pair.model.head.weight.grad.abs().sum() > 0
+    assert "Descriptor" in pair.explain()
+    assert_same(copy.deepcopy(pair)(images), result)
+
+
+def test_a_descriptor_that_enlarges_is_refused() -> None:
+    enlarging = Descriptor(nn.Upsample(scale_factor=2), scale=2)
+    with pytest.raises(ValueError, match=r"\(2, 3, 128, 128\) of images \(2, 3, 64, 64\)"):
+        homemade(enlarging)(batch())
+
+
+class Bound:
+    def lighten(self, images: Tensor, by: float = 0.5) -> Tensor:
+        return images + by * (1 - images)
+
+
+@pytest.mark.parametrize(
+    "restorer",
+    [
+        Bound().lighten,
+        functools.partial(Bound().lighten, by=0.5),
+        lambda images: images + 0.5 * (1 - images),
+        torch.compile(Brighten(), backend="eager"),
+    ],
+    ids=["method", "partial", "lambda", "compiled"],
+)
+def test_anything_that_can_be_called_restores(restorer: Callable[[Tensor], Tensor]) -> None:
+    assert_same(homemade(restorer)(batch()), homemade(Brighten())(batch()))
+
+
 # --- wrong use ---------------------------------------------------------------------------------
 
 
@@ -400,6 +466,19 @@ def test_a_pair_is_not_wrapped_again() -> None:
 def test_what_cannot_be_called_is_refused() -> None:
     with pytest.raises(TypeError, match="callable, came str"):
         RestoreThen("resnet50", identity, pixels=UNIT)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("restorer", ["fast", IMAGENET], ids=type)
+def test_a_restorer_that_cannot_be_called_is_refused(restorer: Any) -> None:
+    with pytest.raises(TypeError, match=rf"callable, came {type(restorer).__name__}.*pixels="):
+        RestoreThen(HomeMade(), restorer, pixels=IMAGENET)
+
+
+def test_a_class_is_no_model() -> None:
+    with pytest.raises(
+        TypeError, match=r"came the class HomeMade: pass a model, HomeMade\(\.\.\.\)"
+    ):
+        RestoreThen(HomeMade, identity, pixels=IMAGENET)
 
 
 def test_a_restorer_that_changes_the_shape_is_refused() -> None:

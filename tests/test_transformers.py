@@ -154,6 +154,35 @@ def test_pipelines_of_other_tasks() -> None:
         torch.testing.assert_close(recorder.seen, [image], rtol=0, atol=1e-6)
 
 
+class Writer(transformers.ViTForImageClassification):  # type: ignore[misc]
+    """What writes text of images takes them in generate."""
+
+    def generate(self, pixel_values: Tensor) -> Any:
+        return self(pixel_values)
+
+
+class Captions(transformers.ImageClassificationPipeline):  # type: ignore[misc]
+    def _forward(self, model_inputs: Any) -> Any:
+        return self.model.generate(**model_inputs)
+
+
+def test_what_generates_is_refused_since_it_would_skip_the_restorer() -> None:
+    model = Writer(hugging_face_model().config).eval()
+    refused = pytest.raises(AttributeError, match=r"generate.*without the restorer")
+    with refused:
+        _ = RestoreThen(model, negative, pixels=image_processor()).generate
+    pipeline = Captions(model=model, image_processor=image_processor())
+    assert pipeline(picture())
+    with refused:
+        RestoreThen(pipeline, negative)(picture())
+
+
+def test_models_of_grey_images_are_refused() -> None:
+    grey = transformers.Dinov2Model(transformers.Dinov2Config(**SIGHT, num_channels=1))
+    with pytest.raises(ValueError, match="takes images with 1 channels, the restorer with 3"):
+        RestoreThen(grey, negative, pixels=image_processor())
+
+
 def test_a_pipeline_without_images_is_refused() -> None:
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=_tokenizer())
     model = transformers.BertForSequenceClassification(

@@ -58,13 +58,19 @@ def refuse_other_images(model: Any) -> None:
     """What takes no single colour images cannot be served, whatever the encoding."""
     if torchvision_package(type(model)) in ("video", "optical_flow"):
         raise TypeError(f"{name_of(model)} takes several frames at a time, not single images")
-    channels = getattr(model, "in_chans", 3)
-    if is_ultralytics(model):
-        channels = getattr(model.model, "yaml", {}).get("channels", 3)
+    channels = channels_of(model)
     if isinstance(channels, int) and channels != 3:
         raise ValueError(
             f"{name_of(model)} takes images with {channels} channels, the restorer with 3"
         )
+
+
+def channels_of(model: Any) -> object:
+    """What ultralytics, timm and Hugging Face say of themselves; 3 of all others."""
+    if is_ultralytics(model):
+        return getattr(model.model, "yaml", {}).get("channels", 3)
+    config = getattr(model, "config", None)
+    return getattr(model, "in_chans", getattr(config, "num_channels", 3))
 
 
 def refuse_other_roads(model: Any) -> None:

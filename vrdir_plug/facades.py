@@ -43,10 +43,13 @@ TRAIN = (
     "If you mean to train it without the restorer, call pair.model.{name}(...)"
 )
 EXPORT = (
-    "ultralytics would export the detector without the restorer. Export the network and the "
-    "restorer as one: torch.onnx.export(RestoreThen(yolo.model.eval(), pixels=UNIT), ...), whose "
-    "output is that of yolo.model; or export the detector with pair.model.export(...) and wrap "
-    "what comes out, RestoreThen(YOLO('....onnx'))"
+    "ultralytics would export the detector without the restorer. Either export it alone and wrap "
+    "what comes out, which restores within the letterbox:\n"
+    "  RestoreThen(YOLO(pair.model.export(format='onnx')))\n"
+    "or export the network with the restorer in it, which restores the letterbox too and gives "
+    "what yolo.model gives (a copy: the exporter leaves its traces in the network):\n"
+    "  torch.onnx.export(RestoreThen(copy.deepcopy(yolo.model).eval(), pixels=UNIT), "
+    "(torch.rand(1, 3, 640, 640),), 'pair.onnx', dynamo=True)"
 )
 
 

@@ -47,7 +47,8 @@ class RestoreThen(nn.Module):
 
     Raises:
         UnknownPixels: nothing says how the model expects its pixels.
-        TypeError: the model is no image model; called with something else than float tensors.
+        TypeError: the model is no image model, or the restorer cannot be called; the pair is called
+            with something else than float tensors.
         ValueError: the model or the images are not of 3 channels; NaN or infinite first images.
 
     Warns:
@@ -67,6 +68,13 @@ class RestoreThen(nn.Module):
             raise TypeError("the model has a restorer in front already: wrap its `.model`")
         if not callable(model):
             raise TypeError(f"the model must be callable, came {type(model).__name__}")
+        if isinstance(model, type):
+            raise TypeError(f"came the class {model.__name__}: pass a model, {model.__name__}(...)")
+        if not (restorer is None or callable(restorer)):
+            raise TypeError(
+                f"the restorer must be callable, came {type(restorer).__name__}: pass "
+                "Restorer.from_pretrained(...) or your own; how pixels are encoded is pixels="
+            )
         self.input = find_input(model, pixels)
         self.model: Any = model
         self.restorer = default_restorer(model) if restorer is None else restorer
