@@ -336,7 +336,7 @@ def test_distributed_training_of_the_restorer() -> None:
 @pytest.mark.usefixtures("one_process")
 def test_a_distributed_network_inside_the_pair() -> None:
     pair = homemade(Brighten())
-    inside = nn.parallel.DistributedDataParallel(pair.model)
+    inside = nn.parallel.DistributedDataParallel(pair.model).eval()
     assert find_input(inside, IMAGENET) == pair.input
     assert_same(RestoreThen(inside, Brighten(), pixels=IMAGENET)(batch()), pair(batch()))
 
