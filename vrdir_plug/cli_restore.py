@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from .restorer import Restorer
 from .restoring import Summary, restore_files
+from .tiling import Tiled
 
 DESCRIPTION = """\
 Restore image and video files. Outputs that exist are skipped, so the same command goes on where it
@@ -62,7 +63,7 @@ def run_restore(arguments: argparse.Namespace) -> int:
     try:
         summary = restore_files(
             arguments.sources,
-            Restorer.from_pretrained(arguments.restorer),
+            Tiled(Restorer.from_pretrained(arguments.restorer)),
             arguments.out,
             overwrite=arguments.overwrite,
             device=arguments.device,
