@@ -51,8 +51,8 @@ def add_restore(commands: Any) -> None:
     option(
         "--most-megapixels",
         type=float,
-        default=25,
-        help="larger images are failures; about 0.3 GB of memory a megapixel (default: 25)",
+        default=50,
+        help="larger images are failures; about 0.07 GB of memory a megapixel (default: 50)",
     )
     option("--json", type=Path, help="write counts, and failures with their reasons, to this file")
 

@@ -74,7 +74,7 @@ def restore_files(
     overwrite: bool = False,
     device: str = "auto",
     batch_size: int = 16,
-    most_megapixels: float = 25,
+    most_megapixels: float = 50,
     on_failure: Callable[[Path, str], None] | None = None,
 ) -> Summary:
     """Restore images and videos; a file that cannot be restored is counted, the others go on.
@@ -87,7 +87,8 @@ def restore_files(
 
     Args:
         sources: files, folders (all images below) and glob patterns.
-        restorer: images (N, 3, H, W), RGB in [0, 1], float32 -> the same.
+        restorer: images (N, 3, H, W), RGB in [0, 1], float32 -> the same. `tiling.Tiled` around a
+            Restorer takes large ones in tiles, as the command does.
         out: folder for the outputs, with the sources' own folders inside; None writes
             photo.restored.jpg beside photo.jpg.
         overwrite: make outputs anew that exist.
