@@ -57,6 +57,14 @@ def test_one_onnx_graph_of_the_pair(pair: Path) -> None:
         torch.testing.assert_close(torch.from_numpy(output), expected, atol=1e-4, rtol=1e-4)
 
 
+def test_the_published_network_is_one_onnx_graph(tmp_path: Path) -> None:
+    """Its Fourier transform is of a size that is free."""
+    config = RestorerConfig("published", 8, ((),), branches=3, grid=0, skip=False, published=True)
+    made = Restorer(config).eval()
+    nn.init.normal_(made.ise.fgm.gate.weight)
+    assert export(made, tmp_path / "published.onnx") <= 1e-4
+
+
 class OneSize(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         assert images.shape[2:] == (32, 32), "only 32 x 32"

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -351,9 +352,9 @@ def test_pixel_dnc_in_one_pass_equals_the_sum_over_windows_and_branches() -> Non
     torch.testing.assert_close(restored, expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("size", (1, 2, 7, 16, 32))
-def test_products_equal_the_fast_transform(size: Any) -> None:
-    features = torch.randn(2, 3, size, size)
+@pytest.mark.parametrize("size", ((1, 1), (2, 2), (7, 7), (16, 16), (12, 31), (32, 5)))
+def test_products_equal_the_fast_transform(size: tuple[int, int]) -> None:
+    features = torch.randn(2, 3, *size)
     mixing = torch.randn(3, 3, 1, 1)
 
     def gain(amplitude: Tensor) -> Tensor:
@@ -412,6 +413,35 @@ def test_bad_images_are_refused_with_the_remedy(
 ) -> None:
     with pytest.raises(error, match=remedy):
         Restorer(CONFIGS[0])(images)
+
+
+@pytest.mark.parametrize("pixel", (math.nan, math.inf, -math.inf))
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float16), ids=str)
+def test_where_values_are_not_looked_at_a_bad_pixel_makes_the_image_nan(
+    restorer: Restorer, dtype: torch.dtype, pixel: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU; the other image of the batch is as it would be alone."""
+    if not restorer.config.published:
+        restorer.config = replace(restorer.config, bypass=1.0)  # clean ones would come back
+    images = torch.rand(2, 3, 32, 48)
+    expected = restorer.to(dtype)(images)[1]
+    images[0, 1, 30, 5] = pixel
+    monkeypatch.setattr("vrdir_plug.restorer.check_images", lambda images: None)
+    restored = restorer(images)
+    assert restored[0].isnan().all()
+    torch.testing.assert_close(restored[1], expected)
+
+
+def test_nothing_waits_for_the_device(restorer: Restorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors without values: whatever would read one raises."""
+    # autocast knows no such device, and keeps what it is asked on the host
+    monkeypatch.setattr("vrdir_plug.restorer.full_precision", lambda like: nullcontext())
+    if not restorer.config.published:
+        restorer.config = replace(restorer.config, bypass=0.5)
+    images = torch.rand(2, 3, 37, 50, device="meta")
+    assert restorer.to("meta")(images).shape == images.shape
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        bool(images.isfinite().all())
 
 
 def test_an_empty_batch_comes_back() -> None:

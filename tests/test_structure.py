@@ -22,6 +22,7 @@ ARROWS: dict[str, set[str]] = {
     "losses": set(),
     "files": set(),
     "restorer": {"weights"},
+    "tiling": {"restorer"},
     "inputs": {"pixels"},
     "adapters": {"inputs", "pixels"},
     "teachers": {"pixels"},
@@ -66,14 +67,14 @@ ARROWS: dict[str, set[str]] = {
         "restorer",
         "restoring",
     },
-    "cli_restore": {"restorer", "restoring"},
+    "cli_restore": {"restorer", "restoring", "tiling"},
 }
 ARROWS["cli"] = set(ARROWS)
 ARROWS["__init__"] = {module for module in ARROWS if not module.startswith("cli")}
 
 # huggingface_hub brings tqdm and yaml.
 CORE = {"torch", "numpy", "PIL", "safetensors", "huggingface_hub", "tqdm", "yaml"}
-TORCH_ONLY = {"pixels", "inputs", "restorer", "degradations", "losses", "streaming"}
+TORCH_ONLY = {"pixels", "inputs", "restorer", "degradations", "losses", "streaming", "tiling"}
 # A user may name a timm model there; it is imported when he does. So are the extras.
 IMPORT_LATE = {"recognisers", "exporting", "processes", "video"}
 RECOGNISED = {"timm", "torchvision", "ultralytics", "torchreid", "transformers"}

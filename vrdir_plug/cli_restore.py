@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from .restorer import Restorer
 from .restoring import Summary, restore_files
+from .tiling import Tiled
 
 DESCRIPTION = """\
 Restore image and video files. Outputs that exist are skipped, so the same command goes on where it
@@ -50,8 +51,8 @@ def add_restore(commands: Any) -> None:
     option(
         "--most-megapixels",
         type=float,
-        default=25,
-        help="larger images are failures; about 0.3 GB of memory a megapixel (default: 25)",
+        default=50,
+        help="larger images are failures; about 0.07 GB of memory a megapixel (default: 50)",
     )
     option("--json", type=Path, help="write counts, and failures with their reasons, to this file")
 
@@ -62,7 +63,7 @@ def run_restore(arguments: argparse.Namespace) -> int:
     try:
         summary = restore_files(
             arguments.sources,
-            Restorer.from_pretrained(arguments.restorer, mode="skip"),
+            Tiled(Restorer.from_pretrained(arguments.restorer, mode="skip")),
             arguments.out,
             overwrite=arguments.overwrite,
             device=arguments.device,

@@ -90,7 +90,7 @@ def decode(file: Any, most_pixels: int) -> Photo:
     if pixels > most_pixels:
         raise OSError(
             f"{pixels / 1e6:.1f} megapixels, more than the limit of {most_pixels / 1e6:g}: "
-            "restoring takes about 0.3 GB for each; raise the limit if the memory is there"
+            "restoring takes about 0.07 GB for each; raise the limit if the memory is there"
         )
     if count > 1 and (file.format not in ANIMATED or file.info.get("default_image")):
         raise OSError(f"{count} pages or pictures in one {file.format} file: split it first")

@@ -153,11 +153,19 @@ def full_precision(like: Tensor) -> AbstractContextManager[object]:
 
 def mean_and_deviation(features: Tensor) -> tuple[Tensor, Tensor]:
     """Per sample and channel over H, W, in float32: two (N, C) tensors."""
+    return from_moments(*moments(features))
+
+
+def moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Means of the features and of their squares over H, W, in float32: two (N, C) tensors."""
     features = features.float()
-    mean = features.mean((2, 3))
     # from the squares, in one pass each: several times faster than torch.std on CPU
-    variance = features.square().mean((2, 3)) - mean.square()
-    return mean, variance.clamp(min=1e-10).sqrt()
+    return features.mean((2, 3)), features.square().mean((2, 3))
+
+
+def from_moments(mean: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation, of the means of a number and of its square."""
+    return mean, (square - mean.square()).clamp(min=1e-10).sqrt()
 
 
 class DNC(nn.Module):
@@ -212,20 +220,23 @@ def dft(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     steps = torch.arange(size, device=device)
     # the product is reduced while it is still an exact integer
     angle = (steps[:, None] * steps).remainder(size).float() * (2 * math.pi / size)
-    return angle.cos() / math.sqrt(size), angle.sin() / math.sqrt(size)
+    # math.sqrt would fix a size that torch.export keeps free
+    return angle.cos() / size**0.5, angle.sin() / size**0.5
 
 
 def modulate_by_products(features: Tensor, gain: Callable[[Tensor], Tensor]) -> Tensor:
-    """Re IFFT2(gain(|F|) F), F = FFT2(features), on a square grid by matrix products.
+    """Re IFFT2(gain(|F|) F), F = FFT2(features), by matrix products.
 
     They are cheap where the grid is small, and export and run where complex numbers do not.
     """
+    cos_down, sin_down = dft(features.shape[-2], features.device)
     cos, sin = dft(features.shape[-1], features.device)
-    rows, columns = cos @ features, sin @ features
+    rows, columns = cos_down @ features, sin_down @ features
     real, imaginary = rows @ cos - columns @ sin, -(rows @ sin + columns @ cos)
     scale = gain((real.square() + imaginary.square()).clamp(min=1e-12).sqrt())
     real, imaginary = real * scale, imaginary * scale
-    rows, columns = cos @ real - sin @ imaginary, cos @ imaginary + sin @ real
+    rows = cos_down @ real - sin_down @ imaginary
+    columns = cos_down @ imaginary + sin_down @ real
     return rows @ cos - columns @ sin
 
 
@@ -234,6 +245,11 @@ def modulate_by_fft(features: Tensor, gain: Callable[[Tensor], Tensor]) -> Tenso
     spectrum = torch.fft.rfft2(features, norm="ortho")
     amplitude = (spectrum.real.square() + spectrum.imag.square()).clamp(min=1e-12).sqrt()
     return torch.fft.irfft2(spectrum * gain(amplitude), s=features.shape[-2:], norm="ortho")
+
+
+def exporting() -> bool:
+    """Within torch.export; torch before 2.7 does not tell it from torch.compile."""
+    return bool(getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)())
 
 
 def convolve(layer: nn.Conv2d, features: Tensor) -> Tensor:
@@ -275,7 +291,11 @@ def spectrum(bands: Tensor) -> Tensor:
     These statistics of the amplitude spectrum tell noise, blur, haze and darkness apart; E's
     features hardly do, for E learns not to mind.
     """
-    mean, deviation = mean_and_deviation(bands)
+    return spectrum_of(*mean_and_deviation(bands))
+
+
+def spectrum_of(mean: Tensor, deviation: Tensor) -> Tensor:
+    """The same from the statistics (N, 48) of the frequencies."""
     means = mean[:, :: CELL**2] / CELL
     return torch.cat([means, log_amplitude(deviation.square())], 1)
 
@@ -345,7 +365,9 @@ class FGM(nn.Module):
     def published(self, features: Tensor) -> Tensor:
         """The gate from features alone, at their own resolution."""
         with full_precision(features):
-            return convolve(self.gate, modulate_by_fft(features.float(), self.gain)).softmax(1)
+            # ONNX Runtime refuses a DFT of a free size
+            modulate = modulate_by_products if exporting() else modulate_by_fft
+            return convolve(self.gate, modulate(features.float(), self.gain)).softmax(1)
 
     def gain(self, amplitude: Tensor) -> Tensor:
         """A' / (A + eps)."""
@@ -443,12 +465,22 @@ class Block(nn.Module):
 
     def forward(self, features: Tensor, gate: Tensor, seen: Tensor) -> Tensor:
         """Features (N, C, h, w), gate (N, branches, h, w), spectrum (N, SPECTRUM) -> features."""
+        local = self.local(features, gate.mean((2, 3)), seen)
+        return self.mixed(features, local, gate, self.values(*mean_and_deviation(local), seen))
+
+    def local(self, features: Tensor, shares: Tensor, seen: Tensor) -> Tensor:
+        """What the unit makes of features (N, C, h, w) under a gate of these means."""
+        return features if self.unit is None else self.unit(features, torch.cat([shares, seen], 1))
+
+    def values(self, mean: Tensor, deviation: Tensor, seen: Tensor) -> Tensor:
+        """The branches' scales and offsets (N, branches, 2 C), from statistics of `local`."""
+        with full_precision(mean):
+            return torch.cat(self.dnc(mean, deviation, seen), 2)
+
+    def mixed(self, features: Tensor, local: Tensor, gate: Tensor, values: Tensor) -> Tensor:
+        """The branches in the shares of the gate: features (N, C, h, w)."""
         degraded, clean = gate.split([len(self.dnc.beta), gate.shape[1] - len(self.dnc.beta)], 1)
-        local = features
-        if self.unit is not None:
-            local = self.unit(features, torch.cat([gate.mean((2, 3)), seen], 1))
         with full_precision(features):
-            values = torch.cat(self.dnc(*mean_and_deviation(local), seen), 2)
             scale, offset = mix(degraded, values).to(features.dtype).chunk(2, dim=1)
         enhanced = local * scale + offset
         return enhanced if clean.shape[1] == 0 else enhanced + clean.to(features.dtype) * features
@@ -490,14 +522,23 @@ class PixelDNC(nn.Module):
     def forward(self, cells: Tensor, seen: Tensor, shares: Tensor) -> Tensor:
         """Cells (N, 48, h, w), spectrum (N, SPECTRUM), branch shares (N, branches) -> cells."""
         with full_precision(cells):
-            maps = self.maps(cells.float(), seen, shares)  # (N, 6, regions, regions)
+            colours = self.moments(cells)
+            around = resized(colours, (self.regions, self.regions))
+            maps = self.maps(colours.mean((2, 3), keepdim=True), around, seen, shares)
             maps = F.interpolate(maps, cells.shape[-2:], mode="bilinear")
-            scale, offset = (m.repeat_interleave(CELL**2, 1) for m in maps.chunk(2, dim=1))
-            return (cells + (cells * scale + offset)).to(cells.dtype)
+            return self.mapped(cells, maps)
 
-    def maps(self, cells: Tensor, seen: Tensor, shares: Tensor) -> Tensor:
-        """What to add: scales and offsets of each colour in each region."""
-        statistics = self.statistics(cells)  # mean, deviation: (N, 6, regions, regions)
+    def moments(self, cells: Tensor) -> Tensor:
+        """Means of the colours and of their squares in each cell (N, 6, h, w), float32."""
+        colours = cells.float().unflatten(1, (3, -1))
+        return torch.cat([colours.mean(2), colours.square().mean(2)], 1)
+
+    def maps(self, whole: Tensor, around: Tensor, seen: Tensor, shares: Tensor) -> Tensor:
+        """What to add: scales and offsets of each colour in each region (N, 6, regions, regions).
+
+        From the moments in the whole image (N, 6, 1, 1) and in each region.
+        """
+        statistics = self.statistics(whole, around)  # mean, deviation: (N, 6, regions, regions)
         mean, deviation = (s.flatten(2).mT.flatten(0, 1) for s in statistics)
         context = seen.repeat_interleave(self.regions**2, 0)
         scale, offset = self.dnc(mean, deviation, context)  # (N * regions^2, branches - 1, 6)
@@ -509,16 +550,18 @@ class PixelDNC(nn.Module):
         )
         return mixed.unflatten(2, (self.regions, self.regions))
 
-    def statistics(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+    def statistics(self, whole: Tensor, around: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation of the colours, in the whole image and around each region."""
-        colours = cells.unflatten(1, (3, -1))
-        moments = torch.cat([colours.mean(2), colours.square().mean(2)], 1)
-        around = resized(moments, (self.regions, self.regions))
         around = F.avg_pool2d(around, 3, stride=1, padding=1, count_include_pad=False)
-        whole = moments.mean((2, 3), keepdim=True).expand_as(around)
-        mean, square = torch.stack([whole, around], 1).unflatten(2, (2, 3)).unbind(2)
+        both = torch.stack([whole.expand_as(around), around], 1)
+        mean, square = both.unflatten(2, (2, 3)).unbind(2)
         deviation = (square - mean.square()).clamp(min=1e-8).sqrt()
         return mean.flatten(1, 2), deviation.flatten(1, 2)
+
+    def mapped(self, cells: Tensor, maps: Tensor) -> Tensor:
+        """Cells (N, 48, h, w) with what maps (N, 6, h, w) say added, in the cells' precision."""
+        scale, offset = (m.repeat_interleave(CELL**2, 1) for m in maps.chunk(2, dim=1))
+        return (cells + (cells * scale + offset)).to(cells.dtype)
 
 
 # --- SAD: semantic aware decoder -------------------------------------------------------------
@@ -544,7 +587,9 @@ def decoder(config: RestorerConfig) -> nn.Sequential:
 def check_images(images: Tensor) -> None:
     """Raise TypeError or ValueError with the remedy unless images are float (N, 3, H, W), finite.
 
-    The values are looked at outside of torch.compile and torch.export only.
+    The values are looked at on the CPU only, where nothing waits for them, and not under
+    torch.compile and torch.export. Elsewhere NaN is carried through: the statistics of an image
+    with a pixel that is not finite are NaN, and so is all of what comes back for it.
     """
     if not isinstance(images, Tensor):
         raise TypeError(f"images are a {type(images).__name__}, expected a float torch.Tensor")
@@ -565,7 +610,9 @@ def check_images(images: Tensor) -> None:
         raise ValueError(f"images are {tuple(images.shape)}, expected RGB (N, 3, H, W){hint}")
     if 0 in images.shape[2:]:
         raise ValueError(f"images are {tuple(images.shape)}: height and width must be at least 1")
-    if not torch.compiler.is_compiling() and not images.isfinite().all():
+    if images.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    if not images.isfinite().all():
         raise ValueError("images have NaN or infinite pixels: find out where they come from")
 
 
@@ -651,11 +698,12 @@ class Restorer(nn.Module):
 
         Returns:
             Restored images of the same shape, dtype and device, clamped to [0, 1]. An empty
-            batch comes back as it is.
+            batch comes back as it is. On a GPU, which is never waited for, and under torch.compile
+            and torch.export, an image with a NaN or infinite pixel comes back as NaN altogether.
 
         Raises:
             TypeError: not a tensor, or not floating point.
-            ValueError: not (N, 3, H, W), an empty image, NaN or infinite pixels.
+            ValueError: not (N, 3, H, W), an empty image; on the CPU, NaN or infinite pixels.
         """
         check_images(images)
         # len() would freeze the batch size in torch.export
@@ -736,7 +784,7 @@ class Restorer(nn.Module):
         images = images.contiguous(memory_format=torch.channels_last)
         features = self.encoder(images)  # (N, C, H/2, W/2)
         gate = self.ise.fgm.published(features)
-        enhanced = self.ise(features, used(gate, branch), images.new_empty(len(images), 0))
+        enhanced = self.ise(features, used(gate, branch), images.new_empty(images.shape[0], 0))
         return Rebuilt(self.decoder(enhanced), gate, gate.mean((2, 3)))
 
     def encode(self, images: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ def restore_files(
     overwrite: bool = False,
     device: str = "auto",
     batch_size: int = 16,
-    most_megapixels: float = 25,
+    most_megapixels: float = 50,
     on_failure: Callable[[Path, str], None] | None = None,
 ) -> Summary:
     """Restore images and videos; a file that cannot be restored is counted, the others go on.
@@ -87,7 +87,8 @@ def restore_files(
 
     Args:
         sources: files, folders (all images below) and glob patterns.
-        restorer: images (N, 3, H, W), RGB in [0, 1], float32 -> the same.
+        restorer: images (N, 3, H, W), RGB in [0, 1], float32 -> the same. `tiling.Tiled` around a
+            Restorer takes large ones in tiles, as the command does.
         out: folder for the outputs, with the sources' own folders inside; None writes
             photo.restored.jpg beside photo.jpg.
         overwrite: make outputs anew that exist.
@@ -357,6 +358,8 @@ class Work:
         # torch has no arithmetic for 16 bits without a sign; as few bytes as can be travel
         travel = torch.uint8 if peak == 255 else torch.int32
         given = torch.from_numpy(frames if peak == 255 else frames.astype(np.int32))
-        images = given.to(self.device).permute(0, 3, 1, 2).float() / peak
-        restored = self.restorer(images).mul(peak).round().clamp(0, peak).to(travel)
+        images = given.to(self.device).permute(0, 3, 1, 2) / peak
+        restored = self.restorer(images)
+        del images  # of an 8K photograph they are 0.4 GB
+        restored = restored.mul(peak).round_().clamp_(0, peak).to(travel)
         return restored.permute(0, 2, 3, 1).cpu().numpy().astype(frames.dtype)

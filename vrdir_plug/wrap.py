@@ -22,7 +22,8 @@ class RestoreThen(nn.Module):
     torch.export treat the pair as any nn.Module.
 
     The pair looks at the values of the first images only (see Warns), and under torch.compile and
-    torch.export at none; the embedded restorer refuses NaN in every batch, for which a GPU waits.
+    torch.export at none. The embedded restorer refuses NaN on the CPU; on a GPU, which is never
+    waited for after the first images, an image with NaN reaches the model as NaN altogether.
 
     Args:
         model: a recogniser: an nn.Module, or any callable that takes images.

@@ -1,0 +1,260 @@
+"""Restoring large images in tiles: the same result, and memory that hardly grows with the image.
+
+What the network knows of the whole image (spectrum, prior, gate, the maps of PixelDNC, DNC's
+statistics) is taken once, over all tiles, and given to each; a tile sees as far beyond its border
+as its convolutions reach. So a walk passes over the tiles several times, and the convolutions of
+each pass run once. Positions are cells: see `restorer`.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .restorer import (
+    CELL,
+    Block,
+    Restorer,
+    bands_of,
+    check_images,
+    from_moments,
+    full_precision,
+    log_amplitude,
+    moments,
+    resized,
+    spectrum_of,
+)
+
+SIDE = 1024
+ABOVE = 4_000_000
+
+
+class Tiled(nn.Module):
+    """A restorer that takes large images in tiles, within 1/255 of what it gives for the whole.
+
+    Beside the images that come and go, it holds the features (12 bytes a pixel, twice, for "fast")
+    and what the network needs for one tile. Large images have no gradients.
+
+    Args:
+        restorer: of any profile but "paper".
+        side: of a tile, in pixels; rounded up to a multiple of the restorer's stride.
+        above: images of more pixels are restored in tiles, others at once.
+    """
+
+    def __init__(self, restorer: Restorer, *, side: int = SIDE, above: int = ABOVE):
+        super().__init__()
+        if side < 1 or above < 0:
+            raise ValueError(f"expected side >= 1 and above >= 0, came {side} and {above}")
+        self.restorer, self.side, self.above = restorer, side, above
+
+    def forward(self, images: Tensor) -> Tensor:
+        """As the restorer's.
+
+        Raises:
+            TypeError, ValueError: as the restorer does.
+            NotImplementedError: a large image for the profile "paper".
+        """
+        check_images(images)
+        if images.shape[-2] * images.shape[-1] <= self.above:
+            return self.restorer(images)
+        if self.restorer.config.published:
+            raise NotImplementedError(
+                f"an image of {images.shape[-2]} x {images.shape[-1]} is restored in tiles, which "
+                "the published network cannot be: its gate is a Fourier transform of all features "
+                "at full size. Use another profile, or a smaller image"
+            )
+        with torch.no_grad():
+            restored = torch.empty_like(images)
+            for image, place in zip(images, restored, strict=True):
+                Walk(self.restorer, image[None], self.side).restore(place[None])
+        return restored
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of cells."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    def of(self, field: Tensor) -> Tensor:
+        """Its part of (N, C, h, w)."""
+        return field[..., self.top : self.bottom, self.left : self.right]
+
+    def widened(self, reach: int, size: tuple[int, int]) -> "Window":
+        """With `reach` more on each side, as far as there is anything."""
+        top, left = max(self.top - reach, 0), max(self.left - reach, 0)
+        return Window(
+            top, left, min(self.bottom + reach, size[0]), min(self.right + reach, size[1])
+        )
+
+    def within(self, wide: "Window") -> "Window":
+        """Where it lies in a wider one."""
+        return Window(
+            self.top - wide.top,
+            self.left - wide.left,
+            self.bottom - wide.top,
+            self.right - wide.left,
+        )
+
+
+def reach_of(block: Block) -> int:
+    """How many cells around a position its local features depend on, at the most.
+
+    The sum of what the U's convolutions reach, each at its level's scale, and of the offset within
+    a position of the deepest level; a multiple of that level's scale, on which tiles must begin.
+    """
+    if block.unit is None:
+        return 0
+    levels = len(block.unit.down)
+    deepest = int(2**levels)
+    reach = 2 + sum(2**level + 2 * 2 ** (level + 1) for level in range(levels)) + deepest - 1
+    return int(-(-reach // deepest) * deepest)
+
+
+def averaging(start: int, stop: int, size: int, grid: int, like: Tensor) -> Tensor:
+    """What positions start ... stop of a side give to each average on a grid: (grid, positions)."""
+    units = torch.eye(stop - start, device=like.device)
+    units = F.pad(units, (start, size - stop))[None, None]
+    return resized(units, (stop - start, grid))[0, 0].T
+
+
+class Walk:
+    """One image (1, 3, H, W) on its way through a restorer, tile by tile."""
+
+    def __init__(self, restorer: Restorer, image: Tensor, side: int):
+        self.restorer, self.image = restorer, image
+        step = -(-side // restorer.stride) * restorer.stride // CELL
+        height, width = (
+            -(-n // restorer.stride) * restorer.stride // CELL for n in image.shape[2:]
+        )
+        self.size = (height, width)
+        self.windows = [
+            Window(top, left, min(top + step, height), min(left + step, width))
+            for top in range(0, height, step)
+            for left in range(0, width, step)
+        ]
+
+    def restore(self, place: Tensor) -> None:
+        """Write what `Restorer.forward` gives into a tensor like the image."""
+        amplitude, seen = self.see_pixels()
+        features, gate = self.see_features(amplitude)
+        bypass = self.restorer.config.bypass
+        if bypass and bool(1 - gate[:, -1].float().mean() < bypass):
+            place.copy_(self.image)
+            return
+        enhanced = features
+        for block in self.restorer.ise.blocks:
+            enhanced = self.enhance(block, enhanced, gate, seen)  # type: ignore[arg-type]
+        for window, cells in self.decoded(features, enhanced):
+            target = place[..., CELL * window.top :, CELL * window.left :]
+            pixels = F.pixel_shuffle(cells, CELL).clamp(0, 1)
+            target = target[..., : pixels.shape[2], : pixels.shape[3]]
+            target.copy_(pixels[..., : target.shape[2], : target.shape[3]])
+
+    def see_pixels(self) -> tuple[Tensor, Tensor]:
+        """Local amplitudes and spectrum of the image; PixelDNC's maps and the prior are kept."""
+        fgm, pixel_dnc = self.restorer.ise.fgm, self.restorer.pixel_dnc
+        energy = statistics = whole = around = torch.zeros(())
+        for window in self.windows:
+            cells = self.given(window)
+            bands, colours = bands_of(cells), pixel_dnc.moments(cells)
+            energy = energy + self.on_grid(bands.square(), window, fgm.grid)
+            statistics = statistics + self.share(window) * torch.stack(moments(bands))
+            whole = whole + self.share(window) * colours.mean((2, 3), keepdim=True)
+            around = around + self.on_grid(colours, window, pixel_dnc.regions)
+        seen = spectrum_of(*from_moments(*statistics))
+        amplitude = log_amplitude(energy)
+        with full_precision(amplitude):
+            self.prior = fgm.prior(amplitude, seen)
+            maps = pixel_dnc.maps(whole, around, seen, self.prior.softmax(1))
+        self.maps = F.interpolate(maps, self.size, mode="bilinear")
+        return amplitude, seen
+
+    def see_features(self, amplitude: Tensor) -> tuple[Tensor, Tensor]:
+        """E's features and FGM's gate."""
+        encoder, fgm = self.restorer.encoder, self.restorer.ise.fgm
+        features, small = self.empty(self.restorer.config.channels), torch.zeros(())
+        for window in self.windows:
+            part = window.of(features)
+            part.copy_(self.around(window, 1, lambda wide: encoder(self.cells(wide))))
+            small = small + self.on_grid(part.float(), window, fgm.grid)
+        # on its own grid, resampling to the grid changes nothing
+        gate = fgm(small, amplitude, self.prior)
+        return features, F.interpolate(gate, self.size, mode="bilinear")
+
+    def enhance(self, block: Block, features: Tensor, gate: Tensor, seen: Tensor) -> Tensor:
+        """What `Block.forward` gives: the features as the unit leaves them, then mixed in place."""
+        made, statistics = self.empty(features.shape[1]), torch.zeros(())
+        shares, reach = gate.mean((2, 3)), reach_of(block)
+        for window in self.windows:
+            part = window.of(made)
+            unit = self.around(
+                window, reach, lambda wide: block.local(wide.of(features), shares, seen)
+            )
+            part.copy_(unit)
+            statistics = statistics + self.share(window) * torch.stack(moments(part))
+        values = block.values(*from_moments(*statistics), seen)
+        for window in self.windows:
+            part = window.of(made)
+            part.copy_(block.mixed(window.of(features), part, window.of(gate), values))
+        return made
+
+    def decoded(self, features: Tensor, enhanced: Tensor) -> Iterator[tuple[Window, Tensor]]:
+        """The restored cells (1, 48, h, w) of each window."""
+        decoder, skip = self.restorer.decoder, self.restorer.config.skip
+
+        def decode(wide: Window) -> Tensor:
+            change = wide.of(enhanced) - wide.of(features) if skip else wide.of(enhanced)
+            return decoder(change)
+
+        for window in self.windows:
+            cells = self.around(window, 1, decode)
+            yield window, self.cells(window) + cells if skip else cells
+
+    def around(self, window: Window, reach: int, local: Callable[[Window], Tensor]) -> Tensor:
+        """A window of what a local function gives for a window and all that it reaches."""
+        wide = window.widened(reach, self.size)
+        return window.within(wide).of(local(wide))
+
+    def given(self, window: Window) -> Tensor:
+        """Cells (1, 48, h, w) of the image, its edge repeated as `Restorer.padded` does."""
+        part = self.image[
+            ...,
+            CELL * window.top : CELL * window.bottom,
+            CELL * window.left : CELL * window.right,
+        ].to(self.restorer.dtype)
+        below = CELL * (window.bottom - window.top) - part.shape[2]
+        right = CELL * (window.right - window.left) - part.shape[3]
+        part = F.pad(part, (0, right, 0, below), mode="replicate")
+        return F.pixel_unshuffle(part, CELL).contiguous(memory_format=torch.channels_last)
+
+    def cells(self, window: Window) -> Tensor:
+        """The same as PixelDNC leaves them."""
+        with full_precision(self.maps):
+            return self.restorer.pixel_dnc.mapped(self.given(window), window.of(self.maps))
+
+    def share(self, window: Window) -> float:
+        """Of the image that the window has."""
+        area = (window.bottom - window.top) * (window.right - window.left)
+        return area / (self.size[0] * self.size[1])
+
+    def on_grid(self, part: Tensor, window: Window, grid: int) -> Tensor:
+        """What a window's part adds to the averages of the whole on a grid, as `resized` has it."""
+        with full_precision(part):
+            down = averaging(window.top, window.bottom, self.size[0], grid, part)
+            across = averaging(window.left, window.right, self.size[1], grid, part)
+            return down @ part.float() @ across.T
+
+    def empty(self, channels: int) -> Tensor:
+        """For features of the whole image."""
+        return torch.empty(
+            (1, channels, *self.size),
+            dtype=self.restorer.dtype,
+            device=self.image.device,
+            memory_format=torch.channels_last,
+        )
