@@ -46,7 +46,7 @@ class Count(TorchDispatchMode):
     """Operations, calls and bytes of what runs, by the part that is running."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.part = [REST]
         self.flops: dict[str, int] = defaultdict(int)
         self.moved: dict[str, int] = defaultdict(int)

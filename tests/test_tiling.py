@@ -99,7 +99,8 @@ def test_the_image_is_never_in_the_network_as_a_whole(monkeypatch: pytest.Monkey
     for module in restorer.modules():
         if isinstance(module, torch.nn.Conv2d):
             module.register_forward_pre_hook(watch)
-    reach = max(reach_of(block) for block in restorer.ise.blocks)
+    blocks: Any = restorer.ise.blocks
+    reach = max(reach_of(block) for block in blocks)
     Tiled(restorer, side=64, above=0)(picture(160, 1600))
     assert 16**2 < most <= (16 + 2 * reach) ** 2
 
