@@ -164,8 +164,7 @@ def literal_gate(fgm: FGM, features: Tensor, bands: Tensor) -> Tensor:
     hidden = fgm.local(seen).relu()
     logits = fgm.gate(hidden + hidden.mean((2, 3), keepdim=True))
     into, out = fgm.whole
-    whole = into(seen[:, features.shape[1] :]).relu().mean((2, 3), keepdim=True)
-    logits = logits + out(torch.cat([whole, spectrum(bands)[..., None, None]], 1))
+    logits = logits + out(into(spectrum(bands)[..., None, None]).relu())
     return F.interpolate(logits.softmax(1), features.shape[-2:], mode="bilinear")
 
 
@@ -183,7 +182,7 @@ def test_our_gate_equals_its_parts() -> None:
         nn.init.normal_(parameter, std=0.2)
     bands = bands_of(F.pixel_unshuffle(images, 4))
     amplitude = fgm.amplitude(bands)
-    gate = fgm(features, amplitude, fgm.prior(amplitude, spectrum(bands)))
+    gate = fgm(features, amplitude, fgm.prior(spectrum(bands)))
     torch.testing.assert_close(gate, literal_gate(fgm, features, bands), atol=1e-5, rtol=0)
 
 

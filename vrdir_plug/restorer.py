@@ -318,8 +318,7 @@ class FGM(nn.Module):
     modulated, the phase is kept; G = softmax over branches of conv3x3(s).
     Ours takes the spectrum of features resampled to a fixed grid, sees the local amplitudes of
     the pixels' 4x4 frequencies beside s, and adds logits for the whole image (`prior`, from the
-    same amplitudes and the `spectrum` of its pixels): without them the gate could not tell noise
-    from texture.
+    `spectrum` of its pixels): without them the gate could not tell noise from texture.
     conv1x1 starts at the identity: a random one would make half of the amplitudes negative and
     flip their phases. The gate starts uniform.
     """
@@ -335,18 +334,17 @@ class FGM(nn.Module):
         hidden = channels if published else 48
         self.gate = zeroed(conv(hidden, branches))
         self.local: Any = None if published else conv(channels + CELL_CHANNELS, hidden)
-        into, out = conv(CELL_CHANNELS, 32), zeroed(nn.Conv2d(32 + SPECTRUM, branches, 1))
+        into, out = nn.Conv2d(SPECTRUM, hidden, 1), zeroed(nn.Conv2d(hidden, branches, 1))
         self.whole: Any = None if published else nn.ModuleList([into, out])
 
     def amplitude(self, bands: Tensor) -> Tensor:
         """Frequencies (N, 48, h, w) -> how strong each is in each place (N, 48, grid, grid)."""
         return log_amplitude(resized(bands.square(), (self.grid, self.grid)))
 
-    def prior(self, amplitude: Tensor, seen: Tensor) -> Tensor:
-        """Local amplitudes and spectrum of an image -> logits for all of it (N, branches)."""
+    def prior(self, seen: Tensor) -> Tensor:
+        """The spectrum of an image (N, SPECTRUM) -> logits for all of it (N, branches)."""
         into, out = self.whole
-        hidden = convolve(into, amplitude).relu().mean((2, 3))
-        return linear(out, torch.cat([hidden, seen], 1))
+        return linear(out, linear(into, seen).relu())
 
     def forward(self, features: Tensor, amplitude: Tensor, prior: Tensor) -> Tensor:
         """(N, C, h, w), local amplitudes, logits -> gate (N, branches, h, w), sums to 1."""
@@ -763,7 +761,7 @@ class Restorer(nn.Module):
         seen = spectrum(bands)
         with full_precision(cells):
             amplitude = self.ise.fgm.amplitude(bands)
-            prior = self.ise.fgm.prior(amplitude, seen)
+            prior = self.ise.fgm.prior(seen)
         cells = self.pixel_dnc(cells, seen, prior.softmax(1) if branch is None else branch)
         features = self.encoder(cells)  # (N, C, H/4, W/4)
         gate = self.ise.fgm(features, amplitude, prior)

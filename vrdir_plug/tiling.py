@@ -170,7 +170,7 @@ class Walk:
         seen = spectrum_of(*from_moments(*statistics))
         amplitude = log_amplitude(energy)
         with full_precision(amplitude):
-            self.prior = fgm.prior(amplitude, seen)
+            self.prior = fgm.prior(seen)
             maps = pixel_dnc.maps(whole, around, seen, self.prior.softmax(1))
         self.maps = F.interpolate(maps, self.size, mode="bilinear")
         return amplitude, seen
