@@ -53,7 +53,7 @@ def test_tiles_equal_the_whole(restorer: Restorer, size: tuple[int, int], side: 
     with torch.no_grad():
         expected, tiled = restorer(images), Tiled(restorer, side=side, above=0)(images)
     assert (expected - images).abs().mean() > 0.01  # it does something
-    torch.testing.assert_close(tiled, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(tiled, expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float16), ids=str)

@@ -218,10 +218,12 @@ class DNC(nn.Module):
 def dft(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Cosine and sine part (size, size) of the orthonormal DFT matrix cos - i sin."""
     steps = torch.arange(size, device=device)
+    # as a tensor: a size that torch.export keeps free cannot be the scalar of a remainder in ONNX
+    count = steps[-1] + 1
     # the product is reduced while it is still an exact integer
-    angle = (steps[:, None] * steps).remainder(size).float() * (2 * math.pi / size)
-    # math.sqrt would fix a size that torch.export keeps free
-    return angle.cos() / size**0.5, angle.sin() / size**0.5
+    angle = (steps[:, None] * steps).remainder(count).float() * (2 * math.pi) / count
+    scale = count.float().rsqrt()
+    return angle.cos() * scale, angle.sin() * scale
 
 
 def modulate_by_products(features: Tensor, gain: Callable[[Tensor], Tensor]) -> Tensor:
