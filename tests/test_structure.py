@@ -66,6 +66,7 @@ ARROWS: dict[str, set[str]] = {
         "recognisers",
         "restorer",
         "restoring",
+        "tables",
     },
     "cli_restore": {"restorer", "restoring", "tiling"},
 }

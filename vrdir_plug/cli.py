@@ -35,7 +35,7 @@ from .recognisers import (
 from .reidentification import Reidentification, matched
 from .restorer import config_of
 from .restoring import pick_device
-from .tables import to_csv, to_json, to_markdown
+from .tables import missing_of, to_csv, to_json, to_markdown
 from .teachers import Teacher
 from .training import train
 from .yolo_labels import read_yolo
@@ -227,16 +227,14 @@ def costs_of(
 
 
 def publish(report: Report, arguments: argparse.Namespace) -> int:
-    for line in report.skipped:
-        print(f"vrdir: left out {line}", file=sys.stderr)
-    for line in report.failed:
-        print(f"vrdir: no answer for {line}", file=sys.stderr)
+    for line in missing_of(report):
+        print(f"vrdir: {line}", file=sys.stderr)
     print(to_markdown(report), end="")
     if arguments.json:
         arguments.json.write_text(to_json(report), encoding="utf-8")
     if arguments.csv:
         arguments.csv.write_text(to_csv(report), encoding="utf-8")
-    return 1 if report.skipped or report.failed else 0
+    return 1 if missing_of(report) else 0
 
 
 Facts = dict[str, str | int]

@@ -20,6 +20,7 @@ from .measures import Scores
 from .recognisers import build_classifier, placed
 from .restorer import Restorer
 from .restoring import pick_device
+from .tables import missing_of
 
 DESCRIPTION = """\
 Find out which images to leave as they are, on your own clean images, for your own classifier; no
@@ -118,7 +119,7 @@ def scoring(
     """Scores of every n-th image that could be read, under a condition."""
     read = set(report.images)
     samples = [sample for sample in task.samples if sample.name in read]
-    degradation = placed(restorer.degradation, pick_device(arguments.device))
+    degradation = placed(restorer.degradation, next(restorer.parameters()).device)
 
     def score(condition: Condition, nth: int) -> Scores:
         batch, seed = arguments.batch_size, arguments.seed
@@ -148,16 +149,14 @@ def bypassed(
 def tell(
     report: Report, gate: Gate, missed: Mapping[str, float], arguments: argparse.Namespace
 ) -> int:
-    for line in report.skipped:
-        print(f"vrdir: left out {line}", file=sys.stderr)
-    for line in report.failed:
-        print(f"vrdir: no answer for {line}", file=sys.stderr)
+    for line in missing_of(report):
+        print(f"vrdir: {line}", file=sys.stderr)
     print(in_words(gate))
     print(f"Of corrupted images (severity {arguments.severity}) come back untouched:")
     print(*(f"  {kind:<18} {part:.0%}" for kind, part in missed.items()), sep="\n")
     print(f"{arguments.out} has the weights with this threshold: --restorer {arguments.out}, or")
     print(f"  RestoreThen(model, restorer=Restorer.from_pretrained({str(arguments.out)!r}))")
-    return 1 if report.skipped or report.failed else 0
+    return 1 if missing_of(report) else 0
 
 
 def in_words(gate: Gate) -> str:

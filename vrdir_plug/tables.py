@@ -190,6 +190,12 @@ def to_json(report: Report) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
+def missing_of(report: Report) -> list[str]:
+    """A line for each image that was left out or had no answer, with its reason."""
+    left_out = [f"left out {line}" for line in report.skipped]
+    return left_out + [f"no answer for {line}" for line in report.failed]
+
+
 def to_csv(report: Report) -> str:
     """A line for every comparison."""
     file = io.StringIO()
