@@ -115,20 +115,28 @@ CELL_CHANNELS = 3 * CELL**2
 class CellEncoder(nn.Module):
     """Ours: cells (N, 48, h, w) -> features (N, C, h, w), s = 4.
 
-    Two convolutions beside a linear map of the cells: through their ReLU alone half of what a
-    pixel says would be lost, and noise that E does not see cannot be taken away behind it.
+    Two convolutions beside the cells' own 4x4 frequencies, which are kept as they are: through a
+    ReLU alone half of what a pixel says would be lost, and noise that E does not see cannot be
+    taken away behind it. On frequencies, not pixels, DNC's scale per channel is a filter: noise
+    lies in the high ones, blur takes them.
     """
+
+    keep: Tensor  # (C, 48, 1, 1)
 
     def __init__(self, channels: int):
         super().__init__()
-        self.keep = nn.Conv2d(CELL_CHANNELS, channels, 1, bias=False)
-        nn.init.dirac_(self.keep.weight)
+        # a constant: neither learnt nor in the file
+        self.register_buffer("keep", kept_bands(channels), persistent=False)
         self.spatial = conv(CELL_CHANNELS, channels)
         self.semantic = nn.Conv2d(channels, channels, 1)
+        with torch.no_grad():
+            # of the size of what the high frequencies of a photograph say, not above it
+            self.semantic.weight *= 0.1
+        nn.init.zeros_(torch.as_tensor(self.semantic.bias))
 
     def forward(self, cells: Tensor) -> Tensor:
-        features: Tensor = self.keep(cells) + self.semantic(self.spatial(cells).relu())
-        return features
+        features: Tensor = self.semantic(self.spatial(cells).relu())
+        return features + F.conv2d(cells, self.keep.to(cells.dtype))
 
 
 def encoder(config: RestorerConfig) -> nn.Module:
@@ -260,7 +268,7 @@ def convolve(layer: nn.Conv2d, features: Tensor) -> Tensor:
     return F.conv2d(features, layer.weight.to(features.dtype), bias, padding=layer.padding)
 
 
-def band_transform(device: torch.device) -> Tensor:
+def band_transform(device: torch.device | None = None) -> Tensor:
     """Orthonormal 4x4 DCT-II of each colour of a cell, as the weight of a 1x1 convolution.
 
     (48, 48, 1, 1), rows by colour, then by vertical and horizontal frequency: a colour's first
@@ -271,6 +279,12 @@ def band_transform(device: torch.device) -> Tensor:
     rows = torch.cat([rows[:1] / math.sqrt(2), rows[1:]])
     plane = torch.kron(rows, rows)  # (16, 16)
     return torch.kron(torch.eye(3, device=device), plane)[..., None, None]
+
+
+def kept_bands(channels: int) -> Tensor:
+    """The first rows of `band_transform`, zeros below where there are more channels."""
+    rows = band_transform()[:channels]
+    return F.pad(rows, (0, 0, 0, 0, 0, 0, 0, channels - len(rows)))
 
 
 def bands_of(cells: Tensor) -> Tensor:
@@ -412,7 +426,10 @@ class SpatialUnit(nn.Module):
     Ours: DNC and FGM have no spatial filter, so alone they cannot remove noise, streaks or blur.
     A scale per position can silence noise in the features that the narrow U could not carry.
     What the whole image is like (`known`) scales and shifts the features of every level: one U
-    that must both smooth and sharpen would do neither.
+    that must both smooth and sharpen would do neither. And it says how much of each channel's
+    change is made: pixels teach the U, recognisers its strength. They see more in an image of
+    which a part of the noise was taken than in one where all was, and detail with it; a U that
+    they teach themselves learns to please them, and no other network.
     """
 
     def __init__(self, channels: int, widths: tuple[int, ...], known: int):
@@ -426,6 +443,7 @@ class SpatialUnit(nn.Module):
         self.head = zeroed(nn.Conv2d(widths[0], 2 * channels, 1))
         self.steered = [2 * width for width in (*widths, widths[0])]
         self.steer = zeroed(nn.Conv2d(known, sum(self.steered), 1))
+        self.strength = zeroed(nn.Conv2d(known, channels, 1))
 
     def forward(self, features: Tensor, known: Tensor) -> Tensor:
         """(N, C, h, w), h and w divisible by 2^(levels - 1), (N, known) -> features."""
@@ -439,7 +457,8 @@ class SpatialUnit(nn.Module):
         for up in reversed(self.up):
             deep = levels.pop() + F.pixel_shuffle(up(deep), 2)
         scale, shift = self.head(steered(self.leave(deep), steers[-1])).chunk(2, dim=1)
-        return features * (1 + scale) + shift
+        strength = 1 + self.strength(known)  # (N, C, 1, 1)
+        return features + strength * (features * scale + shift)
 
 
 def steered(features: Tensor, steer: Tensor) -> Tensor:
@@ -577,7 +596,8 @@ def decoder(config: RestorerConfig) -> nn.Sequential:
         lift = nn.ConvTranspose2d(config.channels, 64, 4, stride=2, padding=1)
         return nn.Sequential(lift, nn.ReLU(), conv(64, 3), nn.Sigmoid())
     last = conv(config.channels, CELL_CHANNELS, bias=False)
-    nn.init.dirac_(last.weight)  # what E keeps, SAD gives back from the start
+    with torch.no_grad():  # what E keeps, SAD gives back from the start
+        last.weight.zero_()[..., 1, 1] = kept_bands(config.channels)[..., 0, 0].T
     return nn.Sequential(last)
 
 
@@ -644,11 +664,12 @@ def degradation_of(gate: Tensor) -> Tensor:
 
 class Rebuilt(NamedTuple):
     """Images (N, 3, H, W), not clamped; FGM's gate (N, branches, h, w); what shares of the
-    branches the whole image asks for (N, branches)."""
+    branches the whole image asks for (N, branches); ISE's features (N, C, h, w)."""
 
     images: Tensor
     gate: Tensor
     shares: Tensor
+    features: Tensor
 
 
 def as_they_came(rebuilt: Rebuilt, images: Tensor) -> Tensor:
@@ -777,7 +798,7 @@ class Restorer(nn.Module):
             cells = cells + self.decoder(enhanced - features)
         else:
             cells = self.decoder(enhanced)
-        return Rebuilt(F.pixel_shuffle(cells, self.cell), gate, shares)
+        return Rebuilt(F.pixel_shuffle(cells, self.cell), gate, shares, enhanced)
 
     def rebuild_as_published(self, images: Tensor, branch: Tensor | None) -> Rebuilt:
         """From nothing but the features."""
@@ -785,7 +806,7 @@ class Restorer(nn.Module):
         features = self.encoder(images)  # (N, C, H/2, W/2)
         gate = self.ise.fgm.published(features)
         enhanced = self.ise(features, used(gate, branch), images.new_empty(images.shape[0], 0))
-        return Rebuilt(self.decoder(enhanced), gate, gate.mean((2, 3)))
+        return Rebuilt(self.decoder(enhanced), gate, gate.mean((2, 3)), enhanced)
 
     def encode(self, images: Tensor) -> Tensor:
         """E alone: images (N, 3, H, W), H and W divisible by 4 -> (N, C, H/s, W/s)."""

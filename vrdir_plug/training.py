@@ -97,19 +97,6 @@ def decoder_loss(
     }
 
 
-def image_losses(restorer: Restorer, restored: Tensor, pairs: Pairs) -> dict[str, Tensor]:
-    """L1, and half of L_sem, ours on the features of the restored image, not ISE's own.
-
-    With the input skip, what ISE does to features is only a part of what happens to the image.
-    """
-    with torch.no_grad():
-        wanted = restorer.encode(pairs.clean)
-    return {
-        "pixels": losses.pixel_loss(restored, pairs.clean),
-        "semantic": 0.5 * losses.semantic_loss(restorer.encode(restored), wanted),
-    }
-
-
 def wanted_shares(families: Tensor, branches: int) -> Tensor:
     """Of the branches (N, branches): with fewer of them than families the last ones share."""
     kept, rest = families[:, :branches], families[:, branches:]
@@ -129,10 +116,16 @@ def branch_loss(
 
     The label is the synthesis' own. FGM learns to tell it meanwhile.
     """
-    wanted = wanted_shares(pairs.families, learner.restorer.config.branches)
-    rebuilt = learner.restorer.rebuild(pairs.degraded, wanted)
-    found = image_losses(learner.restorer, rebuilt.images, pairs)
-    return {**found, "gate": gate_losses(rebuilt, wanted)}
+    restorer = learner.restorer
+    wanted = wanted_shares(pairs.families, restorer.config.branches)
+    rebuilt = restorer.rebuild(pairs.degraded, wanted)
+    with torch.no_grad():
+        clean = restorer.encode(pairs.clean)
+    return {
+        "pixels": losses.pixel_loss(rebuilt.images, pairs.clean),
+        "semantic": 0.1 * losses.semantic_loss(rebuilt.features, clean),
+        "gate": gate_losses(rebuilt, wanted),
+    }
 
 
 def whole_loss(
@@ -140,7 +133,8 @@ def whole_loss(
 ) -> dict[str, Tensor]:
     """Stage 3: FGM gates the branches; frozen recognisers must see what they see in the clean.
 
-    They stand in for L_sem: what they see is what E was taught to see.
+    They stand in for L_sem: what they see is what E was taught to see. The U's convolutions are a
+    prior by now, learnt from pixels, and frozen; its strength is learnt here.
     """
     rebuilt = learner.restorer.rebuild(pairs.degraded)
     found = {"pixels": losses.pixel_loss(rebuilt.images, pairs.clean)}
@@ -160,7 +154,7 @@ class Stage:
 
     Args:
         name: for logs.
-        learns: prefixes of the learner's parameter names; everything else is frozen.
+        learns: parts of the learner's parameter names; everything else is frozen.
         loss: the named terms that are summed.
         share: of the run's steps.
         most: degradations at once in an image.
@@ -176,17 +170,17 @@ class Stage:
 
 
 STAGES = (
-    Stage("encoder", ("restorer.encoder", "heads", "pixels"), encoder_loss, 0.04, 1),
-    Stage("decoder", ("restorer.decoder",), decoder_loss, 0.02, 1),
-    Stage("branches", ("restorer.ise", "restorer.pixel_dnc"), branch_loss, 0.18, 1),
-    Stage("ise", ("restorer.ise", "restorer.pixel_dnc"), whole_loss, 0.76, 3, 0.6),
+    Stage("encoder", (".encoder.", "heads.", "pixels."), encoder_loss, 0.03, 1),
+    Stage("decoder", (".decoder.",), decoder_loss, 0.01, 1),
+    Stage("branches", ("restorer.",), branch_loss, 0.73, 2),
+    Stage("ise", (".dnc.", ".fgm.", ".unit.strength."), whole_loss, 0.23, 3, 0.6),
 )
 
 
-def release(learner: nn.Module, prefixes: tuple[str, ...]) -> list[nn.Parameter]:
-    """Freeze everything but the parameters under the prefixes, and return those."""
+def release(learner: nn.Module, parts: tuple[str, ...]) -> list[nn.Parameter]:
+    """Freeze everything but the parameters with one of the parts in their names; return those."""
     for name, parameter in learner.named_parameters():
-        parameter.requires_grad_(name.startswith(prefixes))
+        parameter.requires_grad_(any(part in name for part in parts))
     return [p for p in learner.parameters() if p.requires_grad]
 
 
