@@ -205,10 +205,10 @@ def test_ise_in_one_pass_equals_the_sum_over_branches(restorer: Restorer) -> Non
 
 def test_a_given_branch_replaces_the_gate_but_not_what_the_gate_says(restorer: Restorer) -> None:
     images, count = torch.rand(2, 3, 32, 32), restorer.config.branches
-    restored, _, shares = restorer.rebuild(images)
+    restored, _, shares, _ = restorer.rebuild(images)
     torch.testing.assert_close(shares.sum(1), torch.ones(2))
     for branch in torch.eye(count):
-        other, _, same = restorer.rebuild(images, branch.expand(2, -1))
+        other, _, same, _ = restorer.rebuild(images, branch.expand(2, -1))
         assert torch.equal(shares, same)
         assert not torch.allclose(other, restored, atol=1e-4)
 
@@ -299,6 +299,16 @@ def test_the_published_network_has_no_degradation_score() -> None:
             replace(CONFIGS[3], bypass=bypass)
 
 
+def test_the_strength_of_the_spatial_unit_is_a_share_of_its_change() -> None:
+    unit, features, known = SpatialUnit(8, (8, 12), 5), torch.randn(2, 8, 12, 12), torch.randn(2, 5)
+    nn.init.normal_(unit.head.weight)
+    change = unit(features, known) - features
+    assert change.abs().mean() > 0.1
+    for strength in (0.0, 0.5, 1.5):
+        nn.init.constant_(unit.strength.bias, strength - 1)
+        torch.testing.assert_close(unit(features, known), features + strength * change)
+
+
 def test_the_spatial_unit_is_steered_by_what_is_known_of_the_image() -> None:
     unit, features = SpatialUnit(8, (8, 12), 5), torch.randn(2, 8, 12, 12)
     nn.init.normal_(unit.head.weight)
@@ -306,6 +316,7 @@ def test_the_spatial_unit_is_steered_by_what_is_known_of_the_image() -> None:
     assert torch.equal(unit(features, some), unit(features, none)), "steers nothing at first"
     nn.init.normal_(unit.steer.weight)
     assert not torch.allclose(unit(features, some), unit(features, none), atol=0.1)
+    nn.init.normal_(unit.strength.weight)
     alone = torch.cat([unit(f[None], s[None]) for f, s in zip(features, some, strict=True)])
     torch.testing.assert_close(unit(features, some), alone, atol=1e-5, rtol=1e-5)
 
