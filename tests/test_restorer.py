@@ -23,9 +23,11 @@ from vrdir_plug.restorer import (
     RestorerConfig,
     SpatialUnit,
     bands_of,
+    image_of,
+    mean_and_deviation,
     modulate_by_fft,
     modulate_by_products,
-    spectrum,
+    spectrum_of,
 )
 
 RESNET50_MACS = 4.09e9  # at 224 px, torchvision's table
@@ -164,7 +166,7 @@ def literal_gate(fgm: FGM, features: Tensor, bands: Tensor) -> Tensor:
     hidden = fgm.local(seen).relu()
     logits = fgm.gate(hidden + hidden.mean((2, 3), keepdim=True))
     into, out = fgm.whole
-    logits = logits + out(into(spectrum(bands)[..., None, None]).relu())
+    logits = logits + out(into(spectrum_of(*mean_and_deviation(bands))[..., None, None]).relu())
     return F.interpolate(logits.softmax(1), features.shape[-2:], mode="bilinear")
 
 
@@ -180,9 +182,9 @@ def test_our_gate_equals_its_parts() -> None:
     fgm, features, images = FGM(8, 5, 16), torch.randn(2, 8, 12, 20), torch.rand(2, 3, 48, 80)
     for parameter in fgm.parameters():
         nn.init.normal_(parameter, std=0.2)
-    bands = bands_of(F.pixel_unshuffle(images, 4))
-    amplitude = fgm.amplitude(bands)
-    gate = fgm(features, amplitude, fgm.prior(spectrum(bands)))
+    bands = bands_of(images)
+    amplitude = fgm.amplitude(bands.square())
+    gate = fgm(features, amplitude, fgm.prior(spectrum_of(*mean_and_deviation(bands))))
     torch.testing.assert_close(gate, literal_gate(fgm, features, bands), atol=1e-5, rtol=0)
 
 
@@ -323,17 +325,18 @@ def test_the_spatial_unit_is_steered_by_what_is_known_of_the_image() -> None:
 
 def test_bands_are_the_orthonormal_dct_of_each_cell() -> None:
     images = torch.rand(2, 3, 16, 24)
-    bands = bands_of(F.pixel_unshuffle(images, 4)).unflatten(1, (3, 4, 4))
+    bands = bands_of(images).unflatten(1, (3, 4, 4))
     cells = images.unflatten(3, (-1, 4)).unflatten(2, (-1, 4)).permute(0, 1, 3, 5, 2, 4)
     expected = torch.from_numpy(scipy.fft.dctn(cells.numpy(), axes=(2, 3), norm="ortho"))
     torch.testing.assert_close(bands, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(image_of(bands.flatten(1, 3)), images, atol=1e-5, rtol=0)
 
 
 def test_the_spectrum_knows_brightness_contrast_and_noise() -> None:
     images = F.interpolate(torch.rand(1, 3, 8, 8), (64, 64), mode="bilinear")
     pale, noisy = 0.5 + images / 4, images + 0.2 * torch.randn(1, 3, 64, 64)
     plain, faded, rough = (
-        spectrum(bands_of(F.pixel_unshuffle(x, 4))) for x in (images, pale, noisy)
+        spectrum_of(*mean_and_deviation(bands_of(x))) for x in (images, pale, noisy)
     )
     assert plain.shape == (1, SPECTRUM)
     torch.testing.assert_close(plain[:, :3], images.mean((2, 3)))
@@ -358,7 +361,8 @@ def test_pixel_dnc_in_one_pass_equals_the_sum_over_windows_and_branches() -> Non
         twice = literal_dnc(pixels.dnc, n, image.repeat(1, 2, 1, 1), seen)
         for window in twice.split(3, dim=1):
             expected = expected + share * (window - image)
-    restored = F.pixel_shuffle(pixels(cells, seen, shares), 4)
+    bands = bands_of(image)
+    restored = image_of(pixels(bands, bands.square(), seen, shares))
     torch.testing.assert_close(restored, expected, atol=1e-4, rtol=1e-4)
 
 

@@ -108,44 +108,72 @@ def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
 
 # --- E: encoder ------------------------------------------------------------------------------
 
-CELL = 4  # ours sees the image as cells of 4 x 4 pixels, one a position
-CELL_CHANNELS = 3 * CELL**2
+CELL = 4  # ours works on the 4x4 frequencies of cells of 4 x 4 pixels, one cell a position
+BANDS = 3 * CELL**2
 
 
-class CellEncoder(nn.Module):
-    """Ours: cells (N, 48, h, w) -> features (N, C, h, w), s = 4.
+def band_filters(device: torch.device | None = None) -> Tensor:
+    """Orthonormal 4x4 DCT-II of each colour of a cell, as the filters of a convolution.
 
-    Two convolutions beside the cells' own 4x4 frequencies, which are kept as they are: through a
-    ReLU alone half of what a pixel says would be lost, and noise that E does not see cannot be
-    taken away behind it. On frequencies, not pixels, DNC's scale per channel is a filter: noise
-    lies in the high ones, blur takes them.
+    (48, 3, 4, 4), by colour, then by vertical and horizontal frequency: a colour's first one gives
+    four times the mean of the cell.
     """
+    steps = torch.arange(CELL, device=device, dtype=torch.float32)
+    rows = (math.pi / CELL * (steps + 0.5) * steps[:, None]).cos() / math.sqrt(CELL / 2)
+    rows = torch.cat([rows[:1] / math.sqrt(2), rows[1:]])
+    planes = torch.kron(rows, rows).view(-1, CELL, CELL)
+    # each of the 16 for each colour, which sees no other colour
+    colours = torch.eye(3, device=device)[:, None, :, None, None]
+    return (colours * planes[:, None]).flatten(0, 1)
 
-    keep: Tensor  # (C, 48, 1, 1)
+
+def bands_of(images: Tensor) -> Tensor:
+    """Images (N, 3, H, W), H and W divisible by 4 -> bands (N, 48, H/4, W/4), float32."""
+    with full_precision(images):
+        images = images.float().contiguous(memory_format=torch.channels_last)
+        return F.conv2d(images, band_filters(images.device), stride=CELL)
+
+
+def image_of(bands: Tensor) -> Tensor:
+    """The inverse, in the bands' precision."""
+    with full_precision(bands):
+        filters = band_filters(bands.device).to(bands.dtype).flatten(1)
+        return F.pixel_shuffle(F.conv2d(bands, filters.T[..., None, None]), CELL)
+
+
+class BandEncoder(nn.Module):
+    """Ours: bands (N, 48, h, w) -> features (N, C, h, w), s = 4.
+
+    Two convolutions beside the bands, which are kept as they are: through a ReLU alone half of
+    what a pixel says would be lost, and noise that E does not see cannot be taken away behind it.
+    On frequencies, not pixels, DNC's scale per channel is a filter: noise lies in the high ones,
+    blur takes them.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
-        # a constant: neither learnt nor in the file
-        self.register_buffer("keep", kept_bands(channels), persistent=False)
-        self.spatial = conv(CELL_CHANNELS, channels)
+        self.spatial = conv(BANDS, channels)
         self.semantic = nn.Conv2d(channels, channels, 1)
         with torch.no_grad():
             # of the size of what the high frequencies of a photograph say, not above it
             self.semantic.weight *= 0.1
         nn.init.zeros_(torch.as_tensor(self.semantic.bias))
 
-    def forward(self, cells: Tensor) -> Tensor:
-        features: Tensor = self.semantic(self.spatial(cells).relu())
-        return features + F.conv2d(cells, self.keep.to(cells.dtype))
+    def forward(self, bands: Tensor) -> Tensor:
+        features: Tensor = self.semantic(self.spatial(bands).relu())
+        further = features.shape[1] - BANDS  # channels, which keep nothing
+        if further > 0:
+            bands = F.pad(bands, (0, 0, 0, 0, 0, further))
+        return features + bands[:, : features.shape[1]]
 
 
 def encoder(config: RestorerConfig) -> nn.Module:
-    """E: cells of an image in [0, 1] -> features (N, C, H/s, W/s), before their activation.
+    """E: bands of an image -> features (N, C, H/s, W/s), before their activation.
 
-    Published: a VGG up to conv2_2 on cells of one pixel, s = 2.
+    Published: a VGG up to conv2_2 on the image in [0, 1], s = 2.
     """
     if not config.published:
-        return CellEncoder(config.channels)
+        return BandEncoder(config.channels)
     layers = [conv(3, 64), nn.ReLU(), conv(64, 64), nn.ReLU(), nn.MaxPool2d(2)]
     return nn.Sequential(*layers, conv(64, 128), nn.ReLU(), conv(128, config.channels))
 
@@ -268,32 +296,7 @@ def convolve(layer: nn.Conv2d, features: Tensor) -> Tensor:
     return F.conv2d(features, layer.weight.to(features.dtype), bias, padding=layer.padding)
 
 
-def band_transform(device: torch.device | None = None) -> Tensor:
-    """Orthonormal 4x4 DCT-II of each colour of a cell, as the weight of a 1x1 convolution.
-
-    (48, 48, 1, 1), rows by colour, then by vertical and horizontal frequency: a colour's first
-    row is four times the mean of the cell.
-    """
-    steps = torch.arange(CELL, device=device, dtype=torch.float32)
-    rows = (math.pi / CELL * (steps + 0.5) * steps[:, None]).cos() / math.sqrt(CELL / 2)
-    rows = torch.cat([rows[:1] / math.sqrt(2), rows[1:]])
-    plane = torch.kron(rows, rows)  # (16, 16)
-    return torch.kron(torch.eye(3, device=device), plane)[..., None, None]
-
-
-def kept_bands(channels: int) -> Tensor:
-    """The first rows of `band_transform`, zeros below where there are more channels."""
-    rows = band_transform()[:channels]
-    return F.pad(rows, (0, 0, 0, 0, 0, 0, 0, channels - len(rows)))
-
-
-def bands_of(cells: Tensor) -> Tensor:
-    """Cells (N, 48, h, w) -> their 4x4 frequencies, the same shape, float32."""
-    with full_precision(cells):
-        return F.conv2d(cells.float(), band_transform(cells.device))
-
-
-SPECTRUM = CELL_CHANNELS + 3  # numbers of an image that `spectrum` returns
+SPECTRUM = BANDS + 3  # numbers of an image that `spectrum` returns
 
 
 def log_amplitude(energy: Tensor) -> Tensor:
@@ -301,17 +304,12 @@ def log_amplitude(energy: Tensor) -> Tensor:
     return (energy.clamp(min=1e-8).sqrt() + 1e-3).log() + 2
 
 
-def spectrum(bands: Tensor) -> Tensor:
-    """Colour means and log amplitudes of an image's 4x4 frequencies: (N, SPECTRUM).
+def spectrum_of(mean: Tensor, deviation: Tensor) -> Tensor:
+    """Colour means and log amplitudes of an image's bands, from their statistics (N, 48).
 
-    These statistics of the amplitude spectrum tell noise, blur, haze and darkness apart; E's
+    These (N, SPECTRUM) of the amplitude spectrum tell noise, blur, haze and darkness apart; E's
     features hardly do, for E learns not to mind.
     """
-    return spectrum_of(*mean_and_deviation(bands))
-
-
-def spectrum_of(mean: Tensor, deviation: Tensor) -> Tensor:
-    """The same from the statistics (N, 48) of the frequencies."""
     means = mean[:, :: CELL**2] / CELL
     return torch.cat([means, log_amplitude(deviation.square())], 1)
 
@@ -349,13 +347,13 @@ class FGM(nn.Module):
         nn.init.zeros_(torch.as_tensor(self.amplitudes.bias))
         hidden = channels if published else 48
         self.gate = zeroed(conv(hidden, branches))
-        self.local: Any = None if published else conv(channels + CELL_CHANNELS, hidden)
+        self.local: Any = None if published else conv(channels + BANDS, hidden)
         into, out = nn.Conv2d(SPECTRUM, hidden, 1), zeroed(nn.Conv2d(hidden, branches, 1))
         self.whole: Any = None if published else nn.ModuleList([into, out])
 
-    def amplitude(self, bands: Tensor) -> Tensor:
-        """Frequencies (N, 48, h, w) -> how strong each is in each place (N, 48, grid, grid)."""
-        return log_amplitude(resized(bands.square(), (self.grid, self.grid)))
+    def amplitude(self, energy: Tensor) -> Tensor:
+        """Squares of bands (N, 48, h, w) -> how strong each is around (N, 48, grid, grid)."""
+        return log_amplitude(resized(energy, (self.grid, self.grid)))
 
     def prior(self, seen: Tensor) -> Tensor:
         """The spectrum of an image (N, SPECTRUM) -> logits for all of it (N, branches)."""
@@ -538,19 +536,21 @@ class PixelDNC(nn.Module):
         # three colours in each of two windows
         self.dnc = DNC(6, config.branches - 1, 24, context=SPECTRUM)
 
-    def forward(self, cells: Tensor, seen: Tensor, shares: Tensor) -> Tensor:
-        """Cells (N, 48, h, w), spectrum (N, SPECTRUM), branch shares (N, branches) -> cells."""
-        with full_precision(cells):
-            colours = self.moments(cells)
+    def forward(self, bands: Tensor, energy: Tensor, seen: Tensor, shares: Tensor) -> Tensor:
+        """Bands and their squares (N, 48, h, w), spectrum (N, SPECTRUM), branch shares
+        (N, branches) -> bands."""
+        with full_precision(bands):
+            colours = self.moments(bands, energy)
             around = resized(colours, (self.regions, self.regions))
             maps = self.maps(colours.mean((2, 3), keepdim=True), around, seen, shares)
-            maps = F.interpolate(maps, cells.shape[-2:], mode="bilinear")
-            return self.mapped(cells, maps)
+            maps = F.interpolate(maps, bands.shape[-2:], mode="bilinear")
+            return self.mapped(bands, maps)
 
-    def moments(self, cells: Tensor) -> Tensor:
+    def moments(self, bands: Tensor, energy: Tensor) -> Tensor:
         """Means of the colours and of their squares in each cell (N, 6, h, w), float32."""
-        colours = cells.float().unflatten(1, (3, -1))
-        return torch.cat([colours.mean(2), colours.square().mean(2)], 1)
+        # an orthonormal transform keeps the sum of squares (Parseval)
+        squares = energy.unflatten(1, (3, -1)).mean(2)
+        return torch.cat([bands[:, :: CELL**2] / CELL, squares], 1)
 
     def maps(self, whole: Tensor, around: Tensor, seen: Tensor, shares: Tensor) -> Tensor:
         """What to add: scales and offsets of each colour in each region (N, 6, regions, regions).
@@ -577,17 +577,20 @@ class PixelDNC(nn.Module):
         deviation = (square - mean.square()).clamp(min=1e-8).sqrt()
         return mean.flatten(1, 2), deviation.flatten(1, 2)
 
-    def mapped(self, cells: Tensor, maps: Tensor) -> Tensor:
-        """Cells (N, 48, h, w) with what maps (N, 6, h, w) say added, in the cells' precision."""
-        scale, offset = (m.repeat_interleave(CELL**2, 1) for m in maps.chunk(2, dim=1))
-        return (cells + (cells * scale + offset)).to(cells.dtype)
+    def mapped(self, bands: Tensor, maps: Tensor) -> Tensor:
+        """Bands (N, 48, h, w) of colours to which maps (N, 6, h, w) of themselves are added."""
+        scale, offset = maps[:, :, None].chunk(2, dim=1)
+        by_colour = bands.unflatten(1, (3, -1))
+        by_colour = by_colour + by_colour * scale
+        # an offset is in the mean alone
+        return F.pad(offset * CELL, (0, 0, 0, 0, 0, CELL**2 - 1)).add_(by_colour).flatten(1, 2)
 
 
 # --- SAD: semantic aware decoder -------------------------------------------------------------
 
 
 def decoder(config: RestorerConfig) -> nn.Sequential:
-    """SAD: features (N, C, H/s, W/s) -> cells of an image.
+    """SAD: features (N, C, H/s, W/s) -> bands of an image; published: the image.
 
     Published: transposed convolution, convolution, sigmoid. Ours is linear, so that
     SAD(f^) - SAD(f) = SAD(f^ - f): what the enhancement changed, decoded in one pass.
@@ -595,9 +598,8 @@ def decoder(config: RestorerConfig) -> nn.Sequential:
     if config.published:
         lift = nn.ConvTranspose2d(config.channels, 64, 4, stride=2, padding=1)
         return nn.Sequential(lift, nn.ReLU(), conv(64, 3), nn.Sigmoid())
-    last = conv(config.channels, CELL_CHANNELS, bias=False)
-    with torch.no_grad():  # what E keeps, SAD gives back from the start
-        last.weight.zero_()[..., 1, 1] = kept_bands(config.channels)[..., 0, 0].T
+    last = conv(config.channels, BANDS, bias=False)
+    nn.init.dirac_(last.weight)  # what E keeps, SAD gives back from the start
     return nn.Sequential(last)
 
 
@@ -646,11 +648,11 @@ def cropped(images: Tensor, height: int, width: int) -> Tensor:
 
 
 class Judged(NamedTuple):
-    """What is known of images before they are enhanced: their cells (N, 48, h, w), normalised;
+    """What is known of images before they are enhanced: their bands (N, 48, h, w), normalised;
     E's features (N, C, h, w); FGM's gate (N, branches, h, w); their spectrum (N, SPECTRUM); what
     shares of the branches the whole image asks for (N, branches)."""
 
-    cells: Tensor
+    bands: Tensor
     features: Tensor
     gate: Tensor
     seen: Tensor
@@ -778,27 +780,28 @@ class Restorer(nn.Module):
 
     def judge(self, images: Tensor, branch: Tensor | None = None) -> Judged:
         """The first part of `rebuild`, up to FGM's gate."""
-        cells = F.pixel_unshuffle(images, self.cell)
-        cells = cells.contiguous(memory_format=torch.channels_last)
-        bands = bands_of(cells)
-        seen = spectrum(bands)
-        with full_precision(cells):
-            amplitude = self.ise.fgm.amplitude(bands)
+        bands = bands_of(images)
+        with full_precision(bands):
+            energy = bands.square()
+            seen = spectrum_of(*from_moments(bands.mean((2, 3)), energy.mean((2, 3))))
+            amplitude = self.ise.fgm.amplitude(energy)
             prior = self.ise.fgm.prior(seen)
-        cells = self.pixel_dnc(cells, seen, prior.softmax(1) if branch is None else branch)
-        features = self.encoder(cells)  # (N, C, H/4, W/4)
+        shares = prior.softmax(1)
+        bands = self.pixel_dnc(bands, energy, seen, shares if branch is None else branch)
+        bands = bands.to(images.dtype)
+        features = self.encoder(bands)  # (N, C, H/4, W/4)
         gate = self.ise.fgm(features, amplitude, prior)
-        return Judged(cells, features, gate, seen, prior.softmax(1))
+        return Judged(bands, features, gate, seen, shares)
 
     def enhance(self, judged: Judged, branch: Tensor | None = None) -> Rebuilt:
         """The second part: ISE's blocks and SAD, on all images that are given."""
-        cells, features, gate, seen, shares = judged
+        bands, features, gate, seen, shares = judged
         enhanced = self.ise(features, used(gate, branch), seen)
         if self.config.skip:
-            cells = cells + self.decoder(enhanced - features)
+            bands = bands + self.decoder(enhanced - features)
         else:
-            cells = self.decoder(enhanced)
-        return Rebuilt(F.pixel_shuffle(cells, self.cell), gate, shares, enhanced)
+            bands = self.decoder(enhanced)
+        return Rebuilt(image_of(bands), gate, shares, enhanced)
 
     def rebuild_as_published(self, images: Tensor, branch: Tensor | None) -> Rebuilt:
         """From nothing but the features."""
@@ -810,12 +813,14 @@ class Restorer(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """E alone: images (N, 3, H, W), H and W divisible by 4 -> (N, C, H/s, W/s)."""
-        features: Tensor = self.encoder(F.pixel_unshuffle(images, self.cell))
+        published = self.config.published
+        features: Tensor = self.encoder(images if published else bands_of(images).to(images.dtype))
         return features
 
     def decode(self, features: Tensor) -> Tensor:
         """SAD alone: features (N, C, H/s, W/s) -> images (N, 3, H, W), not clamped."""
-        return F.pixel_shuffle(self.decoder(features), self.cell)
+        decoded: Tensor = self.decoder(features)
+        return decoded if self.config.published else image_of(decoded)
 
     def padded(self, images: Tensor) -> Tensor:
         """Edge pixels repeated to the right and below up to the next multiple of `stride`."""
@@ -828,11 +833,6 @@ class Restorer(nn.Module):
         """Heights and widths are worked on as multiples of this many pixels."""
         levels = max(1, *(len(widths) for widths in self.config.units))
         return 2 if self.config.published else CELL * 2 ** (levels - 1)
-
-    @property
-    def cell(self) -> int:
-        """Pixels along a side of what E takes as one position."""
-        return 1 if self.config.published else CELL
 
     @property
     def dtype(self) -> torch.dtype:

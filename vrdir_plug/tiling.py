@@ -21,6 +21,7 @@ from .restorer import (
     check_images,
     from_moments,
     full_precision,
+    image_of,
     log_amplitude,
     moments,
     resized,
@@ -150,9 +151,9 @@ class Walk:
         enhanced = features
         for block in self.restorer.ise.blocks:
             enhanced = self.enhance(block, enhanced, gate, seen)  # type: ignore[arg-type]
-        for window, cells in self.decoded(features, enhanced):
+        for window, bands in self.decoded(features, enhanced):
             target = place[..., CELL * window.top :, CELL * window.left :]
-            pixels = F.pixel_shuffle(cells, CELL).clamp(0, 1)
+            pixels = image_of(bands).clamp(0, 1)
             target = target[..., : pixels.shape[2], : pixels.shape[3]]
             target.copy_(pixels[..., : target.shape[2], : target.shape[3]])
 
@@ -161,10 +162,12 @@ class Walk:
         fgm, pixel_dnc = self.restorer.ise.fgm, self.restorer.pixel_dnc
         energy = statistics = whole = around = torch.zeros(())
         for window in self.windows:
-            cells = self.given(window)
-            bands, colours = bands_of(cells), pixel_dnc.moments(cells)
-            energy = energy + self.on_grid(bands.square(), window, fgm.grid)
-            statistics = statistics + self.share(window) * torch.stack(moments(bands))
+            bands = self.given(window)
+            squares = bands.square()
+            colours = pixel_dnc.moments(bands, squares)
+            energy = energy + self.on_grid(squares, window, fgm.grid)
+            means = torch.stack([bands.mean((2, 3)), squares.mean((2, 3))])
+            statistics = statistics + self.share(window) * means
             whole = whole + self.share(window) * colours.mean((2, 3), keepdim=True)
             around = around + self.on_grid(colours, window, pixel_dnc.regions)
         seen = spectrum_of(*from_moments(*statistics))
@@ -181,7 +184,7 @@ class Walk:
         features, small = self.empty(self.restorer.config.channels), torch.zeros(())
         for window in self.windows:
             part = window.of(features)
-            part.copy_(self.around(window, 1, lambda wide: encoder(self.cells(wide))))
+            part.copy_(self.around(window, 1, lambda wide: encoder(self.bands(wide))))
             small = small + self.on_grid(part.float(), window, fgm.grid)
         # on its own grid, resampling to the grid changes nothing
         gate = fgm(small, amplitude, self.prior)
@@ -205,7 +208,7 @@ class Walk:
         return made
 
     def decoded(self, features: Tensor, enhanced: Tensor) -> Iterator[tuple[Window, Tensor]]:
-        """The restored cells (1, 48, h, w) of each window."""
+        """The restored bands (1, 48, h, w) of each window."""
         decoder, skip = self.restorer.decoder, self.restorer.config.skip
 
         def decode(wide: Window) -> Tensor:
@@ -213,8 +216,8 @@ class Walk:
             return decoder(change)
 
         for window in self.windows:
-            cells = self.around(window, 1, decode)
-            yield window, self.cells(window) + cells if skip else cells
+            bands = self.around(window, 1, decode)
+            yield window, self.bands(window) + bands if skip else bands
 
     def around(self, window: Window, reach: int, local: Callable[[Window], Tensor]) -> Tensor:
         """A window of what a local function gives for a window and all that it reaches."""
@@ -222,7 +225,7 @@ class Walk:
         return window.within(wide).of(local(wide))
 
     def given(self, window: Window) -> Tensor:
-        """Cells (1, 48, h, w) of the image, its edge repeated as `Restorer.padded` does."""
+        """Bands (1, 48, h, w) of the image, its edge repeated as `Restorer.padded` does."""
         part = self.image[
             ...,
             CELL * window.top : CELL * window.bottom,
@@ -231,12 +234,13 @@ class Walk:
         below = CELL * (window.bottom - window.top) - part.shape[2]
         right = CELL * (window.right - window.left) - part.shape[3]
         part = F.pad(part, (0, right, 0, below), mode="replicate")
-        return F.pixel_unshuffle(part, CELL).contiguous(memory_format=torch.channels_last)
+        return bands_of(part)
 
-    def cells(self, window: Window) -> Tensor:
+    def bands(self, window: Window) -> Tensor:
         """The same as PixelDNC leaves them."""
         with full_precision(self.maps):
-            return self.restorer.pixel_dnc.mapped(self.given(window), window.of(self.maps))
+            bands = self.restorer.pixel_dnc.mapped(self.given(window), window.of(self.maps))
+            return bands.to(self.restorer.dtype)
 
     def share(self, window: Window) -> float:
         """Of the image that the window has."""
