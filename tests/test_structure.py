@@ -43,6 +43,7 @@ ARROWS: dict[str, set[str]] = {
     "streaming": set(),
     "video": {"streaming"},
     "restoring": {"files", "video"},
+    "spreading": {"files", "restoring"},
     "exporting": {"pixels"},
     "cli_export": {"exporting", "pixels", "restorer"},
     "bench": set(),
@@ -50,7 +51,7 @@ ARROWS: dict[str, set[str]] = {
     "doctor": {"selftest", "weights"},
     "cli_doctor": {"doctor"},
     "cli_download": {"hub", "restorer", "weights"},
-    "cli_restore": {"restorer", "restoring", "tiling"},
+    "cli_restore": {"restorer", "restoring", "spreading", "tiling"},
 }
 ARROWS["cli"] = set(ARROWS)
 ARROWS["__init__"] = {module for module in ARROWS if not module.startswith("cli")}
@@ -59,7 +60,7 @@ ARROWS["__init__"] = {module for module in ARROWS if not module.startswith("cli"
 CORE = {"torch", "numpy", "PIL", "safetensors", "huggingface_hub", "tqdm"}
 TORCH_ONLY = {"pixels", "inputs", "restorer", "degradations", "losses", "streaming", "tiling"}
 # A user may name a timm model there; it is imported when he does. So are the extras.
-IMPORT_LATE = {"recognisers", "exporting", "video"}
+IMPORT_LATE = {"recognisers", "exporting", "spreading", "video"}
 RECOGNISED = {"timm", "torchvision", "ultralytics", "torchreid", "transformers"}
 
 
