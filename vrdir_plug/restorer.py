@@ -666,12 +666,14 @@ def degradation_of(gate: Tensor) -> Tensor:
 
 class Rebuilt(NamedTuple):
     """Images (N, 3, H, W), not clamped; FGM's gate (N, branches, h, w); what shares of the
-    branches the whole image asks for (N, branches); ISE's features (N, C, h, w)."""
+    branches the whole image asks for (N, branches); ISE's features (N, C, h, w); what E was
+    given: bands as PixelDNC left them (N, 48, h, w), or images as published."""
 
     images: Tensor
     gate: Tensor
     shares: Tensor
     features: Tensor
+    given: Tensor
 
 
 def as_they_came(rebuilt: Rebuilt, images: Tensor) -> Tensor:
@@ -795,13 +797,13 @@ class Restorer(nn.Module):
 
     def enhance(self, judged: Judged, branch: Tensor | None = None) -> Rebuilt:
         """The second part: ISE's blocks and SAD, on all images that are given."""
-        bands, features, gate, seen, shares = judged
+        given, features, gate, seen, shares = judged
         enhanced = self.ise(features, used(gate, branch), seen)
         if self.config.skip:
-            bands = bands + self.decoder(enhanced - features)
+            bands = given + self.decoder(enhanced - features)
         else:
             bands = self.decoder(enhanced)
-        return Rebuilt(image_of(bands), gate, shares, enhanced)
+        return Rebuilt(image_of(bands), gate, shares, enhanced, given)
 
     def rebuild_as_published(self, images: Tensor, branch: Tensor | None) -> Rebuilt:
         """From nothing but the features."""
@@ -809,7 +811,7 @@ class Restorer(nn.Module):
         features = self.encoder(images)  # (N, C, H/2, W/2)
         gate = self.ise.fgm.published(features)
         enhanced = self.ise(features, used(gate, branch), images.new_empty(images.shape[0], 0))
-        return Rebuilt(self.decoder(enhanced), gate, gate.mean((2, 3)), enhanced)
+        return Rebuilt(self.decoder(enhanced), gate, gate.mean((2, 3)), enhanced, images)
 
     def encode(self, images: Tensor) -> Tensor:
         """E alone: images (N, 3, H, W), H and W divisible by 4 -> (N, C, H/s, W/s)."""

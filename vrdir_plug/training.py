@@ -23,7 +23,7 @@ from . import losses
 from .data import Chance, Pairs, draw_pairs
 from .processes import Processes
 from .progress import LOG_EVERY, Progress
-from .restorer import Rebuilt, Restorer, RestorerConfig
+from .restorer import Rebuilt, Restorer, RestorerConfig, image_of
 from .teachers import Teacher
 from .weights import atomic_torch_save
 
@@ -112,17 +112,23 @@ def gate_losses(rebuilt: Rebuilt, wanted: Tensor) -> Tensor:
 def branch_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 2: every family of degradations has its own DNC branch, chosen by its label.
+    """Stage 2: every family of degradations has its own DNC branch, chosen by its label in some
+    of the steps, and by FGM, which learns to tell it, in the others.
 
-    The label is the synthesis' own. FGM learns to tell it meanwhile.
+    The label is the synthesis' own. PixelDNC must come near the clean image by itself: else it
+    learns to recolour every family as it likes, the U to undo it, and with a gate in doubt neither
+    fits the other.
     """
     restorer = learner.restorer
     wanted = wanted_shares(pairs.families, restorer.config.branches)
-    rebuilt = restorer.rebuild(pairs.degraded, wanted)
+    given = wanted if int(torch.randint(4, (), generator=generator)) == 0 else None
+    rebuilt = restorer.rebuild(pairs.degraded, given)
     with torch.no_grad():
         clean = restorer.encode(pairs.clean)
+    normalised = rebuilt.given if restorer.config.published else image_of(rebuilt.given)
     return {
         "pixels": losses.pixel_loss(rebuilt.images, pairs.clean),
+        "normalised": 0.5 * losses.pixel_loss(normalised, pairs.clean),
         "semantic": 0.1 * losses.semantic_loss(rebuilt.features, clean),
         "gate": gate_losses(rebuilt, wanted),
     }
