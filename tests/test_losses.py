@@ -18,6 +18,13 @@ def test_every_loss_is_zero_on_a_perfect_result() -> None:
         assert abs(loss) < 1e-6
 
 
+def test_pixel_loss_weighs_images() -> None:
+    images, clean = torch.rand(3, 3, 8, 8), torch.rand(3, 3, 8, 8)
+    alone = [losses.pixel_loss(a[None], b[None]) for a, b in zip(images, clean, strict=True)]
+    weighed = losses.pixel_loss(images, clean, torch.tensor([1.0, 0.0, 0.5]))
+    torch.testing.assert_close(weighed, (alone[0] + alone[2] / 2) / 3)
+
+
 def test_semantic_loss_looks_at_maxima_only() -> None:
     features = torch.zeros(1, 2, 4, 4)
     features[0, :, 0, 0] = torch.tensor([3.0, 4.0])

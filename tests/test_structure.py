@@ -32,7 +32,8 @@ ARROWS: dict[str, set[str]] = {
     "processes": set(),
     "progress": set(),
     "training": {
-        *("restorer", "losses", "data", "processes", "progress", "teachers", "weights"),
+        *("degradations", "restorer", "losses", "data"),
+        *("processes", "progress", "teachers", "weights"),
     },
     "measures": set(),
     "baselines": {"measures"},

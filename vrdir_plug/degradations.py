@@ -352,6 +352,7 @@ FAMILIES: tuple[tuple[Degradation, ...], ...] = (
     ),
 )
 CLEAN_FAMILY = len(FAMILIES)
+NOISE_FAMILY = 1
 # what happens first in the world and in a camera: weather, light, lens, sensor, file
 ORDER: tuple[Degradation, ...] = (
     *(elastic, rain, snow, haze, mist, frost, low_light, over_exposure, colour_cast, low_contrast),

@@ -7,9 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def pixel_loss(restored: Tensor, clean: Tensor) -> Tensor:
-    """L1 over pixels."""
-    return F.l1_loss(restored, clean)
+def pixel_loss(restored: Tensor, clean: Tensor, weights: Tensor | None = None) -> Tensor:
+    """L1 over pixels; each image's by its weight (N,)."""
+    if weights is None:
+        return F.l1_loss(restored, clean)
+    return ((restored - clean).abs().mean((1, 2, 3)) * weights).mean()
 
 
 def semantic_loss(restored: Tensor, clean: Tensor) -> Tensor:
