@@ -50,7 +50,6 @@ ARROWS: dict[str, set[str]] = {
     "streaming": set(),
     "video": {"streaming"},
     "restoring": {"files", "video"},
-    "spreading": {"files", "restoring"},
     "exporting": {"pixels"},
     "cli_export": {"exporting", "pixels", "restorer"},
     "bench": set(),
@@ -70,7 +69,7 @@ ARROWS: dict[str, set[str]] = {
         "restoring",
         "tables",
     },
-    "cli_restore": {"restorer", "restoring", "spreading", "tiling"},
+    "cli_restore": {"restorer", "restoring", "tiling"},
 }
 ARROWS["cli"] = set(ARROWS)
 ARROWS["__init__"] = {module for module in ARROWS if not module.startswith("cli")}
@@ -79,7 +78,7 @@ ARROWS["__init__"] = {module for module in ARROWS if not module.startswith("cli"
 CORE = {"torch", "numpy", "PIL", "safetensors", "huggingface_hub", "tqdm", "yaml"}
 TORCH_ONLY = {"pixels", "inputs", "restorer", "degradations", "losses", "streaming", "tiling"}
 # A user may name a timm model there; it is imported when he does. So are the extras.
-IMPORT_LATE = {"recognisers", "exporting", "processes", "spreading", "video"}
+IMPORT_LATE = {"recognisers", "exporting", "processes", "video"}
 RECOGNISED = {"timm", "torchvision", "ultralytics", "torchreid", "transformers"}
 
 

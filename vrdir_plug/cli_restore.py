@@ -9,7 +9,6 @@ from tqdm import tqdm
 
 from .restorer import Restorer
 from .restoring import Summary, restore_files
-from .spreading import on_ray
 from .tiling import Tiled
 
 DESCRIPTION = """\
@@ -27,7 +26,6 @@ examples:
   vrdir restore foggy.jpg                        writes foggy.restored.jpg beside it
   vrdir restore photographs --out restored       a folder, with all folders inside
   vrdir restore 'camera/**/*.png' --out restored --json summary.json
-  vrdir restore photographs --out restored --engine ray       needs pip install 'vrdir-plug[ray]'
 
 exit codes: 0 all done, 1 some files failed, 2 wrong usage or bad input, 130 stopped by Ctrl-C"""
 
@@ -56,17 +54,12 @@ def add_restore(commands: Any) -> None:
         default=50,
         help="larger images are failures; about 0.07 GB of memory a megapixel (default: 50)",
     )
-    option("--engine", choices=["threads", "ray"], default="threads", help="ray: on a cluster")
-    option("--workers", type=int, help="of ray, each with a model; else one a GPU, or a CPU core")
     option("--json", type=Path, help="write counts, and failures with their reasons, to this file")
 
 
 def run_restore(arguments: argparse.Namespace) -> int:
     if arguments.json and not arguments.json.parent.is_dir():
         raise ValueError(f"there is no folder {arguments.json.parent} to write --json into")
-    if arguments.workers is not None and arguments.engine != "ray":
-        raise ValueError("--workers are those of --engine ray")
-    engine = on_ray(arguments.workers) if arguments.engine == "ray" else None
     try:
         summary = restore_files(
             arguments.sources,
@@ -77,7 +70,6 @@ def run_restore(arguments: argparse.Namespace) -> int:
             batch_size=arguments.batch_size,
             most_megapixels=arguments.most_megapixels,
             on_failure=lambda file, reason: tqdm.write(f"vrdir: {file}: {reason}", sys.stderr),
-            engine=engine,
         )
     except KeyboardInterrupt:
         print("vrdir: stopped; the same command goes on from here", file=sys.stderr)

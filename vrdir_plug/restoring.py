@@ -76,7 +76,6 @@ def restore_files(
     batch_size: int = 16,
     most_megapixels: float = 50,
     on_failure: Callable[[Path, str], None] | None = None,
-    engine: "Engine | None" = None,
 ) -> Summary:
     """Restore images and videos; a file that cannot be restored is counted, the others go on.
 
@@ -97,8 +96,6 @@ def restore_files(
         batch_size: most images of one shape at a time; fewer if they are large.
         most_megapixels: larger images are failures, so that none exhausts the memory.
         on_failure: called with file and reason.
-        engine: what does the work; default the threads of this process. `spreading.on_ray` is
-            another.
 
     Raises:
         FileNotFoundError: a source is not there.
@@ -122,8 +119,7 @@ def restore_files(
     if isinstance(restorer, torch.nn.Module):
         restorer = restorer.to(where)
     work = Work(restorer, where, batch_size, int(most_megapixels * 1e6), overwrite)
-    results = work.results(waiting) if engine is None else engine(work, waiting)
-    for item in tqdm(results, "restoring", todo, unit="file", disable=None):
+    for item in tqdm(work.results(waiting), "restoring", todo, unit="file", disable=None):
         summary.count(item)
         if item.error is not None and on_failure is not None:
             on_failure(item.source, item.error)
@@ -367,6 +363,3 @@ class Work:
         del images  # of an 8K photograph they are 0.4 GB
         restored = restored.mul(peak).round_().clamp_(0, peak).to(travel)
         return restored.permute(0, 2, 3, 1).cpu().numpy().astype(frames.dtype)
-
-
-Engine = Callable[[Work, Iterable[Item]], Iterator[Item]]
