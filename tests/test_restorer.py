@@ -106,7 +106,7 @@ def test_every_parameter_learns_from_an_image(restorer: Restorer) -> None:
 @pytest.mark.parametrize("profile", ("fast", "strong"))
 def test_identity_at_initialisation(profile: str) -> None:
     images = torch.rand(1, 3, 65, 70)
-    torch.testing.assert_close(Restorer(profile)(images), images, atol=1e-6, rtol=0)
+    torch.testing.assert_close(Restorer(profile)(images), images, atol=2e-6, rtol=0)
 
 
 def test_the_published_enhancement_starts_near_the_identity() -> None:
@@ -307,7 +307,7 @@ def test_the_strength_of_the_spatial_unit_is_a_share_of_its_change() -> None:
     change = unit(features, known) - features
     assert change.abs().mean() > 0.1
     for strength in (0.0, 0.5, 1.5):
-        nn.init.constant_(unit.strength.bias, strength - 1)
+        nn.init.constant_(torch.as_tensor(unit.strength.bias), strength - 1)
         torch.testing.assert_close(unit(features, known), features + strength * change)
 
 
