@@ -122,7 +122,7 @@ def test_the_log_has_rates_and_tensorboard_the_same(images: list[Tensor], tmp_pa
     assert logged["images_per_second"] > 0 and 0 <= logged["waiting"] < 1
     board = EventAccumulator(str(tmp_path)).Reload()
     for name, value in logged.items():
-        (event,) = board.Scalars(f"ise/{name}")
+        (event,) = board.Scalars(f"branches/{name}")
         assert event.step == 20 and event.value == pytest.approx(value, abs=1e-5)
 
 
