@@ -101,28 +101,28 @@ def test_train_is_interrupted_and_goes_on(
             signal.raise_signal(signal.SIGINT)
         return advance(self)
 
-    settings: Any = {"teachers": teachers(), "folder": tmp_path, "steps": 40, "batch": 4}
+    settings: Any = {"teachers": teachers(), "folder": tmp_path, "steps": 90, "batch": 4}
     with monkeypatch.context() as patched:
         patched.setattr(training.Run, "advance", press_ctrl_c)
         assert training.train(images, profile=TINY, **settings) is False
     assert training.train(images, profile=TINY, **settings) is True
     assert Restorer.from_pretrained(tmp_path / "weights").config == TINY
-    assert "branches,20," in (tmp_path / progress.LOG).read_text()
+    assert "ise,20," in (tmp_path / progress.LOG).read_text()
 
 
 def test_the_log_has_rates_and_tensorboard_the_same(images: list[Tensor], tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    settings: Any = {"teachers": teachers(), "folder": tmp_path, "steps": 40, "batch": 2}
+    settings: Any = {"teachers": teachers(), "folder": tmp_path, "steps": 90, "batch": 2}
     assert training.train(images, profile=TINY, tensorboard=True, **settings)
     lines = [line.split(",") for line in (tmp_path / progress.LOG).read_text().splitlines()]
-    logged = {name: float(value) for stage, step, _, name, value in lines if step == "20"}
-    terms = {"pixels", "normalised", "semantic", "gate"}
-    assert terms | {"images_per_second", "waiting"} == set(logged)
+    last = [line[3:] for line in lines if line[:2] == ["ise", "20"]]
+    logged = {name: float(value) for name, value in last}
+    assert {"pixels", "gate", "teacher", "images_per_second", "waiting"} == set(logged)
     assert logged["images_per_second"] > 0 and 0 <= logged["waiting"] < 1
     board = EventAccumulator(str(tmp_path)).Reload()
     for name, value in logged.items():
-        (event,) = board.Scalars(f"branches/{name}")
+        (event,) = board.Scalars(f"ise/{name}")
         assert event.step == 20 and event.value == pytest.approx(value, abs=1e-5)
 
 
