@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from vrdir_plug.data import read_image
 from vrdir_plug.files import SUFFIXES
 
-QUALITY = 75
+QUALITY = 55
 
 
 def photographs(folders: list[Path]) -> Iterator[tuple[str, bytes]]:

@@ -37,7 +37,7 @@ from .restorer import config_of
 from .restoring import pick_device
 from .tables import missing_of, to_csv, to_json, to_markdown
 from .teachers import Teacher
-from .training import train
+from .training import CROP, train
 from .yolo_labels import read_yolo
 
 ROUNDS = 5  # of measuring the time of a restorer for the page
@@ -143,6 +143,7 @@ def add_train(commands: Any) -> None:
     option("--steps", type=positive, default=8000, help="of the four stages together")
     option("--device", default="auto", help="cpu, cuda or auto: the GPU where there is one")
     option("--batch-size", type=positive, default=32, help="images a step, of each process")
+    option("--crop", type=positive, default=CROP, help="side of the training crops, in pixels")
     option("--seed", type=int, default=0)
     option("--tensorboard", action="store_true", help="write its files into --out as well")
 
@@ -306,6 +307,7 @@ def run_train(arguments: argparse.Namespace) -> None:
         arguments.profile,
         steps=arguments.steps,
         batch=arguments.batch_size,
+        crop=arguments.crop,
         seed=arguments.seed,
         device=pick_device(accelerator() if arguments.device == "auto" else arguments.device),
         tensorboard=arguments.tensorboard,

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from .files import SUFFIXES, open_rgb
 SHORT_SIDE = 256
 TOGETHER = 4  # neighbours in a batch share their scale and kinds of degradation, not severities
 FULL = 1.5  # a severity from which a degradation counts in full
-GROUPS = 32  # at most: a GPU's time is the number of calls
+GROUPS = 8  # at most: a GPU's time is the number of calls
 
 
 class Chance(NamedTuple):
@@ -60,11 +61,17 @@ def read_folder(folder: Path) -> list[Tensor]:
     """
     images = []
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    for path in tqdm(paths, desc="reading", unit="image", disable=None):
-        try:
-            images.append(read_image(path))
-        except OSError as error:
-            warnings.warn(f"left out {path}: {error}", stacklevel=2)
+    pool = ThreadPoolExecutor()  # Pillow decodes without Python's lock
+    try:
+        reading = [pool.submit(read_image, path) for path in paths]
+        bar = tqdm(reading, desc="reading", unit="image", disable=None)
+        for path, image in zip(paths, bar, strict=True):
+            try:
+                images.append(image.result())
+            except OSError as error:
+                warnings.warn(f"left out {path}: {error}", stacklevel=2)
+    finally:
+        pool.shutdown(cancel_futures=True)
     if not images:
         raise ValueError(f"no readable image in {folder}: expected a folder of photographs")
     return images

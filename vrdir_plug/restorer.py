@@ -526,7 +526,9 @@ class PixelDNC(nn.Module):
 
     Haze, darkness and low contrast are affine maps of the pixels, of the whole image or of a
     region: both windows have their statistics, and their maps add up. E and all that follows then
-    work on an image of usual brightness and contrast.
+    work on an image of usual brightness and contrast. Only the first family, light, has a branch:
+    the affine map that brings a noisy image nearest to the clean one is a greyer one, which no
+    recogniser wants.
     """
 
     regions = 8  # along each side
@@ -534,7 +536,7 @@ class PixelDNC(nn.Module):
     def __init__(self, config: RestorerConfig):
         super().__init__()
         # three colours in each of two windows
-        self.dnc = DNC(6, config.branches - 1, 24, context=SPECTRUM)
+        self.dnc = DNC(6, 1, 24, context=SPECTRUM)
 
     def forward(self, bands: Tensor, energy: Tensor, seen: Tensor, shares: Tensor) -> Tensor:
         """Bands and their squares (N, 48, h, w), spectrum (N, SPECTRUM), branch shares
@@ -560,14 +562,10 @@ class PixelDNC(nn.Module):
         statistics = self.statistics(whole, around)  # mean, deviation: (N, 6, regions, regions)
         mean, deviation = (s.flatten(2).mT.flatten(0, 1) for s in statistics)
         context = seen.repeat_interleave(self.regions**2, 0)
-        scale, offset = self.dnc(mean, deviation, context)  # (N * regions^2, branches - 1, 6)
-        both = torch.cat([scale - 1, offset], 2).unflatten(2, (2, 2, 3)).sum(3)
-        mixed = torch.einsum(
-            "npbk,nb->nkp",
-            both.flatten(2).unflatten(0, (-1, self.regions**2)),
-            shares[:, :-1].float(),
-        )
-        return mixed.unflatten(2, (self.regions, self.regions))
+        scale, offset = self.dnc(mean, deviation, context)  # (N * regions^2, 1, 6)
+        both = torch.cat([scale - 1, offset], 1).unflatten(2, (2, 3)).sum(2).flatten(1)
+        maps = both.unflatten(0, (-1, self.regions**2)).mT * shares[:, :1, None].float()
+        return maps.unflatten(2, (self.regions, self.regions))
 
     def statistics(self, whole: Tensor, around: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation of the colours, in the whole image and around each region."""

@@ -18,10 +18,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from . import losses
 from .data import Chance, Pairs, draw_pairs
-from .degradations import NOISE_FAMILY
+from .degradations import LIGHT_FAMILY
 from .processes import Processes
 from .progress import LOG_EVERY, Progress
 from .restorer import Rebuilt, Restorer, RestorerConfig, image_of
@@ -29,11 +30,11 @@ from .teachers import Teacher
 from .weights import atomic_torch_save
 
 CHECKPOINT = "checkpoint.pt"
-CROP = 112
+CROP = 112  # pixels
 SAVE_EVERY = 120.0  # seconds between checkpoints
 WARM_UP = 100  # steps
 EMA_DECAY = 0.999
-TEACHER_LIMIT = 30.0  # their gradient at an image, in lengths of L1's; see `losses.limited`
+TEACHER_LIMIT = 10.0  # their gradient at an image, in lengths of L1's; see `losses.limited`
 
 
 class Learner(nn.Module):
@@ -126,12 +127,12 @@ def branch_loss(
     rebuilt = restorer.rebuild(pairs.degraded, given)
     with torch.no_grad():
         clean = restorer.encode(pairs.clean)
-    # of noisy images the affine map next to the clean one is a greyer one, which nobody wants
-    quiet = 1 - pairs.families[:, NOISE_FAMILY]
+    # light is what PixelDNC is for
+    light = pairs.families[:, LIGHT_FAMILY]
     normalised = rebuilt.given if restorer.config.published else image_of(rebuilt.given)
     return {
         "pixels": losses.pixel_loss(rebuilt.images, pairs.clean),
-        "normalised": 0.5 * losses.pixel_loss(normalised, pairs.clean, quiet),
+        "normalised": losses.pixel_loss(normalised, pairs.clean, light),
         "semantic": 0.1 * losses.semantic_loss(rebuilt.features, clean),
         "gate": gate_losses(rebuilt, wanted),
     }
@@ -181,8 +182,8 @@ class Stage:
 STAGES = (
     Stage("encoder", (".encoder.", "heads.", "pixels."), encoder_loss, 0.03, 1),
     Stage("decoder", (".decoder.",), decoder_loss, 0.01, 1),
-    Stage("branches", ("restorer.",), branch_loss, 0.73, 2),
-    Stage("ise", (".dnc.", ".fgm.", ".unit.strength."), whole_loss, 0.23, 3, 0.6),
+    Stage("branches", ("restorer.",), branch_loss, 0.6, 2),
+    Stage("ise", (".ise.", ".pixel_dnc."), whole_loss, 0.36, 3, 0.6),
 )
 
 
@@ -206,18 +207,21 @@ class Run:
         rate: float,
         seed: int,
         device: torch.device | str = "cpu",
+        crop: int = CROP,
     ):
         self.processes = Processes(device)
         self.device = self.processes.device
         self.images = [image.to(self.device) for image in images]
         self.teachers = [teacher.to(self.device) for teacher in teachers]
         self.steps, self.batch, self.rate, self.seed = steps, batch, rate, seed
+        self.crop = crop
         self.setting = {
             "network": repr(restorer.config),
             "images": len(images),
             "teachers": [type(teacher.model).__name__ for teacher in teachers],
             "steps": steps,
             "batch": batch,
+            "crop": crop,
             "processes": self.processes.count,
             "rate": rate,
             "seed": seed,
@@ -262,7 +266,7 @@ class Run:
     def losses(self) -> dict[str, Tensor]:
         """Of this process' share of the step's images, still on the device."""
         stage, chance = STAGES[self.stage], self.chance()
-        pairs = draw_pairs(self.images, self.batch, CROP, stage.most, chance)
+        pairs = draw_pairs(self.images, self.batch, self.crop, stage.most, chance)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device)):
             return stage.loss(self.learner, pairs, self.teachers, chance.choices)
 
@@ -286,9 +290,10 @@ class Run:
     @torch.no_grad()
     def follow(self, decay: float) -> None:
         """Move the average towards the learner; frozen parts stay bit-identical."""
-        for mean, now in zip(self.average.parameters(), self.learner.parameters(), strict=True):
-            if now.requires_grad:
-                mean.lerp_(now, 1 - decay)
+        both = zip(self.average.parameters(), self.learner.parameters(), strict=True)
+        moving = [(mean, now) for mean, now in both if now.requires_grad]
+        means, learnt = map(list, zip(*moving, strict=True))
+        get_ema_multi_avg_fn(decay)(means, learnt, None)  # in one call: a GPU's time is calls
 
     def finished(self) -> bool:
         """Move on to the next stage where one is over; True after the last."""
@@ -360,6 +365,17 @@ def interruptible() -> Iterator[Callable[[], bool]]:
             signal.signal(s, handler)
 
 
+@contextmanager
+def tuned() -> Iterator[None]:
+    """The sizes of a run never change: let a GPU try which convolutions are the fastest."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
 def follow_steps(run: Run, folder: Path, stopped: Callable[[], bool], progress: Progress) -> bool:
     """Advance until the end (True) or until stopped (False); saves now and then and at last."""
     saved = time.monotonic()
@@ -388,6 +404,7 @@ def train(
     seed: int = 0,
     device: torch.device | str = "cpu",
     tensorboard: bool = False,
+    crop: int = CROP,
 ) -> bool:
     """Train a restorer, or go on where the folder's checkpoint ends.
 
@@ -403,23 +420,28 @@ def train(
         seed: of the initial weights, the pairs and the choice of teachers.
         device: on which everything happens; the images are held there too.
         tensorboard: write TensorBoard's files into the folder as well.
+        crop: side of the square crops, in pixels, a multiple of 16. In larger ones the teachers
+            see more of what is shown, and statistics are nearer to those of whole images.
 
     Returns:
         True when it came to its end, False when it was interrupted: call it again to go on.
 
     Raises:
-        ValueError: the folder's checkpoint belongs to another setting.
+        ValueError: the folder's checkpoint belongs to another setting; the crop does not fit.
         ModuleNotFoundError: accelerate or tensorboard is asked for and not installed.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    run = Run(images, Restorer(profile), teachers, steps, batch, rate, seed, device)
+    restorer = Restorer(profile)
+    if crop <= 0 or crop % restorer.stride:
+        raise ValueError(f"crop must be a multiple of {restorer.stride} pixels, came {crop}")
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Run(images, restorer, teachers, steps, batch, rate, seed, device, crop)
     if (folder / CHECKPOINT).exists():
         run.restore(torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True))
     count, writes = run.processes.count, run.processes.rank == 0
     place = folder if writes else None
     progress = Progress(place, run.all_steps, run.done, batch * count, tensorboard)
-    with interruptible() as stopped:
+    with interruptible() as stopped, tuned():
         done = follow_steps(run, folder, stopped, progress)
     progress.close()
     return done
