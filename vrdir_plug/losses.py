@@ -69,10 +69,10 @@ def shortened(gradient: Tensor, bound: float) -> Tensor:
 def consistency_loss(restored: Sequence[Tensor], clean: Sequence[Tensor]) -> Tensor:
     """What a frozen recogniser makes of restored against clean images, without labels.
 
-    Feature maps at several depths by `feature_distance`, averaged; the last entry is logits
-    (N, K), by the Kullback-Leibler divergence KL(clean || restored), a tenth of it.
+    Of its features, as `Teacher` returns them, the coarsest by `feature_distance`, and its logits
+    (N, K) by the Kullback-Leibler divergence KL(clean || restored). The finer ones want all noise
+    gone, and detail with it.
     """
-    distances = [feature_distance(a, b) for a, b in zip(restored[:-1], clean[:-1], strict=True)]
     given, wanted = (x[-1].float().log_softmax(1) for x in (restored, clean))
     divergence = F.kl_div(given, wanted, log_target=True, reduction="batchmean")
-    return torch.stack(distances).mean() + 0.1 * divergence
+    return feature_distance(restored[-2], clean[-2]) + divergence

@@ -143,11 +143,13 @@ def whole_loss(
 ) -> dict[str, Tensor]:
     """Stage 3: FGM gates the branches; frozen recognisers must see what they see in the clean.
 
-    They stand in for L_sem: what they see is what E was taught to see. The U's convolutions are a
-    prior by now, learnt from pixels, and frozen; its strength is learnt here.
+    They stand in for L_sem: what they see is what E was taught to see. Nothing here asks for the
+    pixels of the clean image: those who see more in an image of which a part of the noise was taken
+    than in a smooth one must be free to say so. They are shown whole things, in crops of the size
+    that recognisers are used at.
     """
     rebuilt = learner.restorer.rebuild(pairs.degraded)
-    found = {"pixels": losses.pixel_loss(rebuilt.images, pairs.clean)}
+    found = {}
     if not learner.restorer.config.published:
         found["gate"] = gate_losses(rebuilt, pairs.families)
     teacher = teachers[choose(teachers, generator)]
@@ -169,6 +171,7 @@ class Stage:
         share: of the run's steps.
         most: degradations at once in an image.
         pace: its learning rate, in shares of the run's.
+        sides: of its crops, in sides of the run's: as many fewer images keep the number of pixels.
     """
 
     name: str
@@ -177,6 +180,7 @@ class Stage:
     share: float
     most: int
     pace: float = 1.0
+    sides: int = 1
 
 
 STAGES = (
@@ -208,13 +212,14 @@ class Run:
         seed: int,
         device: torch.device | str = "cpu",
         crop: int = CROP,
+        first: int = 0,
     ):
         self.processes = Processes(device)
         self.device = self.processes.device
         self.images = [image.to(self.device) for image in images]
         self.teachers = [teacher.to(self.device) for teacher in teachers]
         self.steps, self.batch, self.rate, self.seed = steps, batch, rate, seed
-        self.crop = crop
+        self.crop, self.first = crop, first
         self.setting = {
             "network": repr(restorer.config),
             "images": len(images),
@@ -222,6 +227,7 @@ class Run:
             "steps": steps,
             "batch": batch,
             "crop": crop,
+            "first": STAGES[first].name,
             "processes": self.processes.count,
             "rate": rate,
             "seed": seed,
@@ -229,7 +235,7 @@ class Run:
         self.learner = Learner(restorer.to(self.device), self.teachers).to(self.device)
         self.learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.learner)
-        self.stage = 0
+        self.stage = first
         self.begin_stage()
 
     def begin_stage(self) -> None:
@@ -240,7 +246,10 @@ class Run:
         self.optimiser = torch.optim.Adam(learning, self.rate, betas=(0.9, 0.99))
 
     def steps_of(self, stage: int) -> int:
-        whole = sum(stage.share for stage in STAGES)
+        """0 for stages before the run's first."""
+        if stage < self.first:
+            return 0
+        whole = sum(stage.share for stage in STAGES[self.first :])
         return max(1, round(self.steps * STAGES[stage].share / whole))
 
     @property
@@ -266,7 +275,8 @@ class Run:
     def losses(self) -> dict[str, Tensor]:
         """Of this process' share of the step's images, still on the device."""
         stage, chance = STAGES[self.stage], self.chance()
-        pairs = draw_pairs(self.images, self.batch, self.crop, stage.most, chance)
+        count, side = max(1, self.batch // stage.sides**2), self.crop * stage.sides
+        pairs = draw_pairs(self.images, count, side, stage.most, chance)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device)):
             return stage.loss(self.learner, pairs, self.teachers, chance.choices)
 
