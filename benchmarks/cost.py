@@ -3,8 +3,13 @@
 `python benchmarks/cost.py` prints parameters, multiply-accumulates at 224 px, and, on the CPU or on
 the GPU if there is one, the time of a restorer's forward pass divided by that of a ResNet50 and of
 an EfficientNet-Lite0. The two are run in turn, so that a machine that changes its pace does not
-change the ratio; the median over the rounds counts.
+change the ratio; the median over the rounds counts. On a GPU it prints a table for one image and
+one for many, call by call and replayed as a CUDA graph: call by call the time of one image is the
+number of calls.
 """
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import timm
 import torch
@@ -13,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vrdir_plug import Restorer
-from vrdir_plug.bench import compare
+from vrdir_plug.bench import compare, ready
 
 SIZE = 224
 
@@ -24,25 +29,65 @@ def macs(network: nn.Module, images: Tensor) -> float:
     return counter.get_total_flops() / 2
 
 
-@torch.inference_mode()
-def main() -> None:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    image = torch.rand(1, 3, SIZE, SIZE, device=device)
+class Setting(NamedTuple):
+    batch: int
+    dtype: torch.dtype
+    graph: bool = False
+
+
+HERE = (Setting(1, torch.float32),)
+ON_GPU = (
+    Setting(1, torch.float32),
+    Setting(1, torch.float16, graph=True),
+    Setting(64, torch.float16),
+)
+
+
+def replayed(network: nn.Module, images: Tensor) -> Callable[[Tensor], object]:
+    """The network on always the same memory, all its calls in one."""
+    with torch.cuda.stream(torch.cuda.Stream()):
+        network(images)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        network(images)
+    return lambda _: graph.replay()
+
+
+def table(setting: Setting, device: str) -> None:
+    images = torch.rand(setting.batch, 3, SIZE, SIZE, device=device, dtype=setting.dtype)
     recognisers = {
         "ResNet50": torchvision.models.resnet50(),
         "EfficientNet-Lite0": timm.create_model("tf_efficientnet_lite0"),
     }
-    for network in recognisers.values():
-        network.eval().to(device)
-    print(f"{device}, {torch.get_num_threads()} threads, float32, {SIZE} px, batch 1")
-    print("| profile | parameters | GMAC |", *(f"time / {name} |" for name in recognisers))
-    print("|---|---:|---:|" + "---:|" * len(recognisers))
+
+    def prepared(network: nn.Module) -> Callable[[Tensor], object]:
+        network = ready(network, torch.device(device), setting.dtype)
+        return replayed(network, images) if setting.graph else network
+
+    others = [prepared(network) for network in recognisers.values()]
+    where = (
+        torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
+    )
+    how = ", as a CUDA graph" if setting.graph else ""
+    precision = str(setting.dtype).removeprefix("torch.")
+    print(f"{device}, {where}, {precision}, {SIZE} px, batch {setting.batch}{how}")
+    print("| profile | parameters | GMAC |", *(f"time / {name} |" for name in recognisers), "ms |")
+    print("|---|---:|---:|" + "---:|" * (len(recognisers) + 1))
     for profile in ("fast", "strong", "paper"):
-        restorer = Restorer(profile).eval().to(device)
+        restorer = Restorer(profile)
         count = sum(parameter.numel() for parameter in restorer.parameters())
-        ratios = [compare(restorer, network, image).ratio for network in recognisers.values()]
-        cells = [f"{count / 1e6:.2f} M", f"{macs(restorer, image) / 1e9:.2f}"]
-        print(f"| {profile} |", *(f"{cell} |" for cell in cells), *(f"{r:.0%} |" for r in ratios))
+        work = macs(restorer, torch.rand(1, 3, SIZE, SIZE))
+        costs = [compare(prepared(restorer), other, images) for other in others]
+        cells = [f"{count / 1e6:.2f} M", f"{work / 1e9:.2f}", *(f"{c.ratio:.0%}" for c in costs)]
+        print(f"| {profile} |", *(f"{cell} |" for cell in cells), f"{costs[0].restorer:.2f} |")
+
+
+@torch.inference_mode()
+def main() -> None:
+    on_gpu = torch.cuda.is_available()
+    for setting in ON_GPU if on_gpu else HERE:
+        table(setting, "cuda" if on_gpu else "cpu")
 
 
 if __name__ == "__main__":
