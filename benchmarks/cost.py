@@ -9,7 +9,7 @@ number of calls.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import timm
 import torch
@@ -61,7 +61,7 @@ def table(setting: Setting, device: str) -> None:
         "EfficientNet-Lite0": timm.create_model("tf_efficientnet_lite0"),
     }
 
-    def prepared(network: nn.Module) -> Callable[[Tensor], object]:
+    def prepared(network: nn.Module) -> Any:
         network = ready(network, torch.device(device), setting.dtype)
         return replayed(network, images) if setting.graph else network
 

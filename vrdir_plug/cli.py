@@ -140,6 +140,11 @@ def add_train(commands: Any) -> None:
     )
     option("--out", type=Path, required=True, help="folder for checkpoint, log and weights")
     option("--profile", default="fast", help="sizes of the network: fast, strong or paper")
+    option(
+        "--start",
+        help="trained weights (fast, a folder, org/name) in the profile's place: only the last "
+        "stage, which fits them to these teachers and images",
+    )
     option("--steps", type=positive, default=8000, help="of the four stages together")
     option("--device", default="auto", help="cpu, cuda or auto: the GPU where there is one")
     option("--batch-size", type=positive, default=32, help="images a step, of each process")
@@ -308,6 +313,7 @@ def run_train(arguments: argparse.Namespace) -> None:
         steps=arguments.steps,
         batch=arguments.batch_size,
         crop=arguments.crop,
+        start=arguments.start,
         seed=arguments.seed,
         device=pick_device(accelerator() if arguments.device == "auto" else arguments.device),
         tensorboard=arguments.tensorboard,

@@ -21,17 +21,14 @@ class Progress:
 
     Args:
         folder: receives log.csv; None: nothing is shown or written (all processes but one).
-        steps: of the whole run; done: those before this call; images: of all processes a step.
+        steps: of the whole run; done: those before this call.
         tensorboard: write TensorBoard's files as well.
     """
 
-    def __init__(
-        self, folder: Path | None, steps: int, done: int, images: int, tensorboard: bool = False
-    ):
-        self.folder, self.images, self.done = folder, images, done
+    def __init__(self, folder: Path | None, steps: int, done: int, tensorboard: bool = False):
+        self.folder, self.done = folder, done
         hidden = None if folder else True  # None: where there is no terminal
-        sizes: Any = {"total": steps * images, "initial": done * images}
-        self.bar = tqdm(**sizes, unit="image", unit_scale=True, disable=hidden)
+        self.bar = tqdm(total=steps, initial=done, unit="step", disable=hidden)
         self.board: Any = None
         if tensorboard and folder:
             from torch.utils.tensorboard import SummaryWriter
@@ -39,23 +36,24 @@ class Progress:
             self.board = SummaryWriter(str(folder))
         self.logged, self.since = done, time.monotonic()
 
-    def follow(self, stage: str, step: int, terms: dict[str, Tensor]) -> None:
-        """After a step: its number in its stage, and its loss terms, on the device."""
-        self.bar.update(self.images)
+    def follow(self, stage: str, step: int, terms: dict[str, Tensor], images: int) -> None:
+        """After a step: its number in its stage, its loss terms, on the device, and how many
+        images all processes had in it."""
+        self.bar.update()
         self.done += 1
         if step % LOG_EVERY == 0:
             asked = time.monotonic()
             values = {name: term.item() for name, term in terms.items()}
-            values |= self.rates(asked)
+            values |= self.rates(asked, images)
             self.show(stage, values)
             if self.folder:
                 self.write(self.folder / LOG, stage, step, values)
 
-    def rates(self, asked: float) -> dict[str, float]:
+    def rates(self, asked: float, images: int) -> dict[str, float]:
         now = time.monotonic()
         took, steps = now - self.since, self.done - self.logged
         self.logged, self.since = self.done, now
-        return {"images_per_second": steps * self.images / took, "waiting": (now - asked) / took}
+        return {"images_per_second": steps * images / took, "waiting": (now - asked) / took}
 
     def show(self, stage: str, values: dict[str, float]) -> None:
         self.bar.set_description(stage, refresh=False)

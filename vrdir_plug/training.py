@@ -22,7 +22,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from . import losses
 from .data import Chance, Pairs, draw_pairs
-from .degradations import LIGHT_FAMILY
+from .degradations import CLEAN_FAMILY, LIGHT_FAMILY
 from .processes import Processes
 from .progress import LOG_EVERY, Progress
 from .restorer import Rebuilt, Restorer, RestorerConfig, image_of
@@ -143,13 +143,14 @@ def whole_loss(
 ) -> dict[str, Tensor]:
     """Stage 3: FGM gates the branches; frozen recognisers must see what they see in the clean.
 
-    They stand in for L_sem: what they see is what E was taught to see. Nothing here asks for the
-    pixels of the clean image: those who see more in an image of which a part of the noise was taken
+    They stand in for L_sem: what they see is what E was taught to see. Only of clean images are the
+    pixels asked for: recognisers who see more in an image of which a part of the noise was taken
     than in a smooth one must be free to say so. They are shown whole things, in crops of the size
-    that recognisers are used at.
+    that they are used at.
     """
     rebuilt = learner.restorer.rebuild(pairs.degraded)
-    found = {}
+    clean = pairs.families[:, CLEAN_FAMILY]
+    found = {"clean": 5 * losses.pixel_loss(rebuilt.images, pairs.clean, clean)}
     if not learner.restorer.config.published:
         found["gate"] = gate_losses(rebuilt, pairs.families)
     teacher = teachers[choose(teachers, generator)]
@@ -187,7 +188,7 @@ STAGES = (
     Stage("encoder", (".encoder.", "heads.", "pixels."), encoder_loss, 0.03, 1),
     Stage("decoder", (".decoder.",), decoder_loss, 0.01, 1),
     Stage("branches", ("restorer.",), branch_loss, 0.6, 2),
-    Stage("ise", (".ise.", ".pixel_dnc."), whole_loss, 0.36, 3, 0.6),
+    Stage("ise", (".ise.", ".pixel_dnc."), whole_loss, 0.36, 2, 0.6, sides=2),
 )
 
 
@@ -256,6 +257,15 @@ class Run:
     def stage_steps(self) -> int:
         return self.steps_of(self.stage)
 
+    @property
+    def count(self) -> int:
+        """Images of the present stage's step in this process."""
+        return max(1, self.batch // STAGES[self.stage].sides ** 2)
+
+    @property
+    def images_a_step(self) -> int:
+        return self.count * self.processes.count
+
     def current_rate(self) -> float:
         """Up in a straight line, down in half a cosine."""
         decay = 0.5 + 0.5 * math.cos(math.pi * self.step / self.stage_steps)
@@ -275,8 +285,8 @@ class Run:
     def losses(self) -> dict[str, Tensor]:
         """Of this process' share of the step's images, still on the device."""
         stage, chance = STAGES[self.stage], self.chance()
-        count, side = max(1, self.batch // stage.sides**2), self.crop * stage.sides
-        pairs = draw_pairs(self.images, count, side, stage.most, chance)
+        side = self.crop * stage.sides
+        pairs = draw_pairs(self.images, self.count, side, stage.most, chance)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device)):
             return stage.loss(self.learner, pairs, self.teachers, chance.choices)
 
@@ -395,7 +405,7 @@ def follow_steps(run: Run, folder: Path, stopped: Callable[[], bool], progress: 
         if run.step % every == 0 and run.processes.any(stopped()):
             break
         stage, terms = STAGES[run.stage].name, run.advance()
-        progress.follow(stage, run.step, terms)
+        progress.follow(stage, run.step, terms, run.images_a_step)
         if time.monotonic() - saved > SAVE_EVERY:
             run.save(folder)
             saved = time.monotonic()
@@ -415,6 +425,7 @@ def train(
     device: torch.device | str = "cpu",
     tensorboard: bool = False,
     crop: int = CROP,
+    start: str | Path | None = None,
 ) -> bool:
     """Train a restorer, or go on where the folder's checkpoint ends.
 
@@ -433,6 +444,10 @@ def train(
         crop: side of the square crops, in pixels, a multiple of 16. In larger ones the teachers
             see more of what is shown, and statistics are nearer to those of whole images.
 
+        start: trained weights, by a name as `Restorer.from_pretrained` takes it, in the profile's
+            place: all steps are then those of the last stage, which fits them to these teachers
+            and images.
+
     Returns:
         True when it came to its end, False when it was interrupted: call it again to go on.
 
@@ -441,16 +456,16 @@ def train(
         ModuleNotFoundError: accelerate or tensorboard is asked for and not installed.
     """
     torch.manual_seed(seed)
-    restorer = Restorer(profile)
+    restorer = Restorer(profile) if start is None else Restorer.from_pretrained(start)
     if crop <= 0 or crop % restorer.stride:
         raise ValueError(f"crop must be a multiple of {restorer.stride} pixels, came {crop}")
     folder.mkdir(parents=True, exist_ok=True)
-    run = Run(images, restorer, teachers, steps, batch, rate, seed, device, crop)
+    first = 0 if start is None else len(STAGES) - 1
+    run = Run(images, restorer, teachers, steps, batch, rate, seed, device, crop, first)
     if (folder / CHECKPOINT).exists():
         run.restore(torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True))
-    count, writes = run.processes.count, run.processes.rank == 0
-    place = folder if writes else None
-    progress = Progress(place, run.all_steps, run.done, batch * count, tensorboard)
+    place = folder if run.processes.rank == 0 else None
+    progress = Progress(place, run.all_steps, run.done, tensorboard)
     with interruptible() as stopped, tuned():
         done = follow_steps(run, folder, stopped, progress)
     progress.close()
