@@ -44,15 +44,16 @@ GPU_PYTHON ?= python3
 DEVICE ?= cuda
 PROFILE ?= fast
 SECONDS ?= 560
-STEPS ?= 40000
-BATCH ?= 256
+STEPS ?= 8000
+BATCH ?= 128
+CROP ?= 128
 
 train-gpu: runs/images
 	timeout --signal=TERM $(SECONDS) $(GPU_PYTHON) -m vrdir_plug.cli train --images runs/images \
-		--teacher torchvision:squeezenet1_1=runs/pack/teachers/squeezenet1_1_in1k.safetensors \
 		--teacher torchvision:mobilenet_v2=runs/pack/teachers/mobilenet_v2-b0353104.safetensors \
 		--teacher timm:tf_efficientnet_lite0=runs/pack/teachers/tf_efficientnet_lite0_in1k.safetensors \
-		--profile $(PROFILE) --steps $(STEPS) --batch-size $(BATCH) --device $(DEVICE) \
+		--teacher timm:tf_efficientnet_lite1=runs/pack/teachers/tf_efficientnet_lite1_in1k.safetensors \
+		--profile $(PROFILE) --steps $(STEPS) --batch-size $(BATCH) --crop $(CROP) --device $(DEVICE) \
 		--out runs/gpu_$(PROFILE) || [ $$? = 124 ]  # stopped in time: its state is kept
 
 runs/images: runs/pack/images.zip

@@ -118,12 +118,45 @@ def test_the_log_has_rates_and_tensorboard_the_same(images: list[Tensor], tmp_pa
     lines = [line.split(",") for line in (tmp_path / progress.LOG).read_text().splitlines()]
     last = [line[3:] for line in lines if line[:2] == ["ise", "20"]]
     logged = {name: float(value) for name, value in last}
-    assert {"pixels", "gate", "teacher", "images_per_second", "waiting"} == set(logged)
+    assert {"clean", "gate", "teacher", "images_per_second", "waiting"} == set(logged)
     assert logged["images_per_second"] > 0 and 0 <= logged["waiting"] < 1
     board = EventAccumulator(str(tmp_path)).Reload()
     for name, value in logged.items():
         (event,) = board.Scalars(f"ise/{name}")
         assert event.step == 20 and event.value == pytest.approx(value, abs=1e-5)
+
+
+def test_from_weights_only_the_last_stage_learns(images: list[Tensor], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    Restorer(TINY).save_pretrained(tmp_path / "given")
+    settings: Any = {"teachers": teachers(), "folder": tmp_path / "run", "steps": 30, "batch": 4}
+    assert training.train(images, start=tmp_path / "given", **settings)
+    given, fitted = (
+        weights_of(Restorer.from_pretrained(folder))
+        for folder in (tmp_path / "given", tmp_path / "run" / "weights")
+    )
+    moved = {name for name in given if not torch.equal(given[name], fitted[name].to(torch.float32))}
+    assert moved and all(name.startswith(("ise.", "pixel_dnc.")) for name in moved)
+    lines = (tmp_path / "run" / progress.LOG).read_text().splitlines()
+    assert {line.split(",")[0] for line in lines} == {"ise"}
+    with pytest.raises(ValueError, match="use the same, or another folder"):
+        training.train(images, profile=TINY, **settings)
+
+
+def test_a_stage_with_larger_crops_has_fewer_of_them(images: list[Tensor]) -> None:
+    state = run(images)
+    assert state.images_a_step == 8
+    state.stage = len(training.STAGES) - 1
+    assert training.STAGES[state.stage].sides == 2 and state.images_a_step == 2
+
+
+@pytest.mark.parametrize("crop", (0, 111))
+def test_a_crop_that_does_not_fit_is_refused(
+    images: list[Tensor], tmp_path: Path, crop: int
+) -> None:
+    with pytest.raises(ValueError, match="multiple of 16 pixels"):
+        training.train(images, teachers(), tmp_path / "none", "fast", crop=crop)
+    assert not (tmp_path / "none").exists()
 
 
 def test_another_setting_does_not_take_over_a_checkpoint(
@@ -146,7 +179,8 @@ def loss_of(state: training.Run, stage: training.Stage, pairs: data.Pairs) -> fl
 def test_every_stage_lowers_its_loss(images: list[Tensor]) -> None:
     state = run(images, steps=240)
     for stage in training.STAGES:
-        pairs = data.draw_pairs(images, 64, training.CROP, stage.most, data.Chance.of(3))
+        side = training.CROP * stage.sides
+        pairs = data.draw_pairs(images, 32, side, stage.most, data.Chance.of(3))
         before = loss_of(state, stage, pairs)
         while state.step < state.stage_steps:
             state.advance()

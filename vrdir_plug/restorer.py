@@ -425,9 +425,8 @@ class SpatialUnit(nn.Module):
     A scale per position can silence noise in the features that the narrow U could not carry.
     What the whole image is like (`known`) scales and shifts the features of every level: one U
     that must both smooth and sharpen would do neither. And it says how much of each channel's
-    change is made: pixels teach the U, recognisers its strength. They see more in an image of
-    which a part of the noise was taken than in one where all was, and detail with it; a U that
-    they teach themselves learns to please them, and no other network.
+    change is made: recognisers see more in an image of which a part of the noise was taken than in
+    one where all was, and detail with it.
     """
 
     def __init__(self, channels: int, widths: tuple[int, ...], known: int):
