@@ -312,6 +312,7 @@ def test_the_strength_of_the_spatial_unit_is_a_share_of_its_change() -> None:
 
 
 def test_the_spatial_unit_is_steered_by_what_is_known_of_the_image() -> None:
+    torch.manual_seed(0)
     unit, features = SpatialUnit(8, (8, 12), 5), torch.randn(2, 8, 12, 12)
     nn.init.normal_(unit.head.weight)
     none, some = torch.zeros(2, 5), torch.randn(2, 5)
