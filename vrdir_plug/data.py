@@ -1,5 +1,6 @@
 """Training pairs made from a folder of clean images: no labels, no degraded counterparts."""
 
+import os
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from torch import Generator, Tensor
 from tqdm import tqdm
 
 from .degradations import CLEAN_FAMILY, FAMILIES, ORDER, Degradation
-from .files import SUFFIXES, open_rgb
+from .files import SUFFIXES, ahead, open_rgb
 
 SHORT_SIDE = 256
 TOGETHER = 4  # neighbours in a batch share their scale and kinds of degradation, not severities
@@ -54,6 +55,13 @@ def read_image(path: Path) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
+def image_or_error(path: Path) -> Tensor | OSError:
+    try:
+        return read_image(path)
+    except OSError as error:
+        return error
+
+
 def read_folder(folder: Path) -> list[Tensor]:
     """Every readable image below the folder, in the order of their names, held in memory.
 
@@ -61,17 +69,14 @@ def read_folder(folder: Path) -> list[Tensor]:
     """
     images = []
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    pool = ThreadPoolExecutor()  # Pillow decodes without Python's lock
-    try:
-        reading = [pool.submit(read_image, path) for path in paths]
-        bar = tqdm(reading, desc="reading", unit="image", disable=None)
-        for path, image in zip(paths, bar, strict=True):
-            try:
-                images.append(image.result())
-            except OSError as error:
-                warnings.warn(f"left out {path}: {error}", stacklevel=2)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    threads = os.cpu_count() or 1  # Pillow decodes without Python's lock
+    with ThreadPoolExecutor(threads) as pool:
+        read = ahead(pool, image_or_error, paths, 2 * threads)
+        for path, image in zip(paths, tqdm(read, "reading", len(paths), disable=None), strict=True):
+            if isinstance(image, Tensor):
+                images.append(image)
+            else:
+                warnings.warn(f"left out {path}: {image}", stacklevel=2)
     if not images:
         raise ValueError(f"no readable image in {folder}: expected a folder of photographs")
     return images

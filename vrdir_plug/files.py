@@ -3,10 +3,12 @@
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,23 @@ QUALITY: dict[str, dict[str, Any]] = {
     "WEBP": {"quality": 95},
     "AVIF": {"quality": 90},
 }
+
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+
+def ahead(
+    pool: ThreadPoolExecutor, step: Callable[[Given], Made], items: Iterable[Given], most: int
+) -> Iterator[Made]:
+    """step(item) for all in order, on threads; at most `most` are begun and not yet taken."""
+    futures: deque[Future[Made]] = deque()
+    for item in items:
+        futures.append(pool.submit(step, item))
+        if len(futures) >= most:
+            yield futures.popleft().result()
+    while futures:
+        yield futures.popleft().result()
 
 
 def open_rgb(path: Path) -> Image.Image:

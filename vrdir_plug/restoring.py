@@ -4,9 +4,8 @@ import glob
 import json
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import files, video
-from .files import Array, Photo, format_of, read_photo, write_photo
+from .files import Array, Photo, ahead, format_of, read_photo, write_photo
 
 SUFFIXES = files.SUFFIXES | {".gif", ".avif"} | video.SUFFIXES
 BESIDE = ".restored"  # photo.jpg -> photo.restored.jpg
@@ -227,19 +226,6 @@ def matches(place: Place) -> Iterator[Path]:
 
 
 # --- the line: decode | batch | restore | write ----------------------------------------------
-
-
-def ahead(
-    pool: ThreadPoolExecutor, step: Callable[[Item], Item], items: Iterable[Item], most: int
-) -> Iterator[Item]:
-    """step(item) for all in order, on threads; at most `most` are begun and not yet taken."""
-    futures: deque[Future[Item]] = deque()
-    for item in items:
-        futures.append(pool.submit(step, item))
-        if len(futures) >= most:
-            yield futures.popleft().result()
-    while futures:
-        yield futures.popleft().result()
 
 
 def batches(read: Iterable[Item], batch_size: int) -> Iterator[list[Item]]:
