@@ -9,6 +9,7 @@ number of calls.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import timm
@@ -21,12 +22,17 @@ from vrdir_plug import Restorer
 from vrdir_plug.bench import compare, ready
 
 SIZE = 224
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def macs(network: nn.Module, images: Tensor) -> float:
+@cache
+def sizes(profile: str) -> list[str]:
+    """Parameters and multiply-accumulates, as the table has them."""
+    restorer = Restorer(profile)
     with FlopCounterMode(display=False) as counter:
-        network(images)
-    return counter.get_total_flops() / 2
+        restorer(torch.rand(1, 3, SIZE, SIZE))
+    count = sum(parameter.numel() for parameter in restorer.parameters())
+    return [f"{count / 1e6:.2f} M", f"{counter.get_total_flops() / 2e9:.2f}"]
 
 
 class Setting(NamedTuple):
@@ -35,7 +41,7 @@ class Setting(NamedTuple):
     graph: bool = False
 
 
-HERE = (Setting(1, torch.float32),)
+ON_CPU = (Setting(1, torch.float32),)
 ON_GPU = (
     Setting(1, torch.float32),
     Setting(1, torch.float16, graph=True),
@@ -54,40 +60,36 @@ def replayed(network: nn.Module, images: Tensor) -> Callable[[Tensor], object]:
     return lambda _: graph.replay()
 
 
-def table(setting: Setting, device: str) -> None:
-    images = torch.rand(setting.batch, 3, SIZE, SIZE, device=device, dtype=setting.dtype)
-    recognisers = {
-        "ResNet50": torchvision.models.resnet50(),
-        "EfficientNet-Lite0": timm.create_model("tf_efficientnet_lite0"),
-    }
+def table(setting: Setting) -> None:
+    images = torch.rand(setting.batch, 3, SIZE, SIZE, device=DEVICE, dtype=setting.dtype)
 
     def prepared(network: nn.Module) -> Any:
-        network = ready(network, torch.device(device), setting.dtype)
+        network = ready(network, DEVICE, setting.dtype)
         return replayed(network, images) if setting.graph else network
 
-    others = [prepared(network) for network in recognisers.values()]
-    where = (
-        torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
-    )
+    recognisers = {
+        "ResNet50": prepared(torchvision.models.resnet50()),
+        "EfficientNet-Lite0": prepared(timm.create_model("tf_efficientnet_lite0")),
+    }
+    threads = f"{torch.get_num_threads()} threads"
+    where = torch.cuda.get_device_name() if DEVICE.type == "cuda" else threads
     how = ", as a CUDA graph" if setting.graph else ""
     precision = str(setting.dtype).removeprefix("torch.")
-    print(f"{device}, {where}, {precision}, {SIZE} px, batch {setting.batch}{how}")
+    print(f"{DEVICE}, {where}, {precision}, {SIZE} px, batch {setting.batch}{how}")
     print("| profile | parameters | GMAC |", *(f"time / {name} |" for name in recognisers), "ms |")
     print("|---|---:|---:|" + "---:|" * (len(recognisers) + 1))
     for profile in ("fast", "strong", "paper"):
-        restorer = Restorer(profile)
-        count = sum(parameter.numel() for parameter in restorer.parameters())
-        work = macs(restorer, torch.rand(1, 3, SIZE, SIZE))
-        costs = [compare(prepared(restorer), other, images) for other in others]
-        cells = [f"{count / 1e6:.2f} M", f"{work / 1e9:.2f}", *(f"{c.ratio:.0%}" for c in costs)]
-        print(f"| {profile} |", *(f"{cell} |" for cell in cells), f"{costs[0].restorer:.2f} |")
+        restorer = prepared(Restorer(profile))
+        costs = [compare(restorer, other, images) for other in recognisers.values()]
+        ratios = [f"{cost.ratio:.0%}" for cost in costs]
+        cells = [profile, *sizes(profile), *ratios, f"{costs[0].restorer:.2f}"]
+        print("|", *(f"{cell} |" for cell in cells))
 
 
 @torch.inference_mode()
 def main() -> None:
-    on_gpu = torch.cuda.is_available()
-    for setting in ON_GPU if on_gpu else HERE:
-        table(setting, "cuda" if on_gpu else "cpu")
+    for setting in ON_GPU if DEVICE.type == "cuda" else ON_CPU:
+        table(setting)
 
 
 if __name__ == "__main__":

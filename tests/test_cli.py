@@ -423,6 +423,7 @@ def teacher_of(folder: Path) -> nn.Module:
         (["--teacher", "home_made:Halving=empty.pth"], "not a whole weights file"),
         (["--teacher", "home_made:Halving=list.pth"], "does not fit"),
         (["--teacher", "home_made:Halving", "--profile", "slow"], "fast, strong, paper"),
+        (["--teacher", "home_made:Halving", "--start", "nothing"], "no weights 'nothing'"),
         (["--teacher", "home_made:Halving", "--images", "empty"], "no readable image in empty"),
     ),
 )

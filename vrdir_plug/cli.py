@@ -38,6 +38,7 @@ from .restoring import pick_device
 from .tables import missing_of, to_csv, to_json, to_markdown
 from .teachers import Teacher
 from .training import CROP, train
+from .weights import locate
 from .yolo_labels import read_yolo
 
 ROUNDS = 5  # of measuring the time of a restorer for the page
@@ -139,8 +140,9 @@ def add_train(commands: Any) -> None:
         "the cheapest first; never one that will evaluate",
     )
     option("--out", type=Path, required=True, help="folder for checkpoint, log and weights")
-    option("--profile", default="fast", help="sizes of the network: fast, strong or paper")
-    option(
+    network = command.add_mutually_exclusive_group().add_argument
+    network("--profile", default="fast", help="sizes of the network: fast, strong or paper")
+    network(
         "--start",
         help="trained weights (fast, a folder, org/name) in the profile's place: only the last "
         "stage, which fits them to these teachers and images",
@@ -301,8 +303,10 @@ def read_samples(folder: Path, labels: str | None, splits: Sequence[str]) -> lis
 
 
 def run_train(arguments: argparse.Namespace) -> None:
-    # a wrong profile or teacher is said before the images are read
+    # a wrong profile, start or teacher is said before the images are read
     config_of(arguments.profile)
+    if arguments.start:
+        locate(arguments.start)
     teachers = [build_teacher(*name.partition("=")[::2]) for name in arguments.teacher]
     images = [image for folder in arguments.images for image in read_folder(folder)]
     done = train(

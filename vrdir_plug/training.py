@@ -441,9 +441,9 @@ def train(
         seed: of the initial weights, the pairs and the choice of teachers.
         device: on which everything happens; the images are held there too.
         tensorboard: write TensorBoard's files into the folder as well.
-        crop: side of the square crops, in pixels, a multiple of 16. In larger ones the teachers
-            see more of what is shown, and statistics are nearer to those of whole images.
-
+        crop: side of the square crops, in pixels, a multiple of the restorer's `stride`. In larger
+            ones the teachers see more of what is shown, and statistics are nearer to those of
+            whole images.
         start: trained weights, by a name as `Restorer.from_pretrained` takes it, in the profile's
             place: all steps are then those of the last stage, which fits them to these teachers
             and images.
@@ -452,7 +452,9 @@ def train(
         True when it came to its end, False when it was interrupted: call it again to go on.
 
     Raises:
-        ValueError: the folder's checkpoint belongs to another setting; the crop does not fit.
+        ValueError: the folder's checkpoint belongs to another setting; the crop does not fit; the
+            weights to start from are damaged.
+        FileNotFoundError, ConnectionError: they are not there, or cannot be downloaded.
         ModuleNotFoundError: accelerate or tensorboard is asked for and not installed.
     """
     torch.manual_seed(seed)
