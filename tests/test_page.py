@@ -101,9 +101,9 @@ def test_page_says_what_it_costs() -> None:
 
 def test_labels_of_near_points_do_not_overlap() -> None:
     points = {"none": (20.0, 0.5), "<tv>": (20.1, 0.501), "nlm": (20.1, 0.5)}
-    texts = [attrs for tag, attrs in Reader(marks(points, "top-1")).seen if tag == "text"][2:]
+    texts = [attrs for tag, attrs in Reader(marks(points, "top-1")).seen if tag == "text"][6:]
     heights = sorted(float(attrs["y"] or 0) for attrs in texts)
-    assert len(heights) == 3 and np.diff(heights).min() >= 16.9
+    assert len(heights) == 3 and np.diff(heights).min() >= 14.9
 
 
 def test_the_tool_draws_the_scatter_of_a_json_file(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_the_tool_draws_the_scatter_of_a_json_file(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(to_json(found))
     draw(str(tmp_path / "run.json"), str(tmp_path / "scatter.svg"))
     texts = [str(e.text) for e in ElementTree.parse(tmp_path / "scatter.svg").iter() if e.text]
-    assert {"none (20.0 dB, 0.0%)", "<ours> (21.5 dB, 50.0%)", "top-1"} <= set(texts)
+    assert {"none", "<ours>", "20.0", "21.5", "0.0%", "50.0%", "top-1"} <= set(texts)
     (tmp_path / "run.json").write_text(to_json(replace(found, pipeline={"fidelity": "no"})))
     with pytest.raises(SystemExit, match="evaluate with --fidelity"):
         draw(str(tmp_path / "run.json"), str(tmp_path / "scatter.svg"))

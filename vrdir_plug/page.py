@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 
 from PIL import Image
@@ -27,7 +27,7 @@ figure { margin: 1rem 0; }
 figcaption { font-size: .85rem; }
 .shots { display: grid; grid-template-columns: repeat(3, 1fr); gap: .25rem; max-width: 44rem; }
 .shots img { width: 100%; }
-svg { width: 100%; height: auto; max-width: 40rem; font: 13px system-ui, sans-serif; }
+svg { width: 100%; height: auto; max-width: 30rem; font: 13px system-ui, sans-serif; }
 """
 HELP = """<p>The first column is the recogniser alone. Differences are in points, with their 95 %
 interval (paired bootstrap over images). "Better" and "worse" mean p &lt; 0.05 in McNemar's exact
@@ -107,16 +107,16 @@ def bars(rows: Sequence[Comparison], name: str) -> str:
     return (
         f"<h2>From none to {escape(name)}</h2><p>{escape(measure)} from 0 to 100 %: the dot is the "
         "recogniser alone, the bar leads to the restored score; green is better, red worse, grey "
-        f'no significant change.</p><svg viewBox="0 0 600 {height}">{lines}</svg>'
+        f'no significant change.</p><svg viewBox="0 0 380 {height}">{lines}</svg>'
     )
 
 
 def bar(row: Comparison, y: int) -> str:
-    before, after = (200 + 380 * share for share in (row.baseline, row.score))
+    before, after = (165 + 205 * share for share in (row.baseline, row.score))
     colour = {"better": "#0a7d3c", "worse": "#c22"}.get(row.change, "#888")
     return (
-        f'<text x="190" y="{y + 5}" text-anchor="end">{escape(row.condition)}</text>'
-        f'<line x1="200" x2="580" y1="{y}" y2="{y}" stroke="#ddd"/>'
+        f'<text x="155" y="{y + 5}" text-anchor="end">{escape(row.condition)}</text>'
+        f'<line x1="165" x2="370" y1="{y}" y2="{y}" stroke="#ddd"/>'
         f'<line x1="{before:.1f}" x2="{after:.1f}" y1="{y}" y2="{y}" stroke="{colour}" '
         f'stroke-width="12"/><circle cx="{before:.1f}" cy="{y}" r="4"/>'
     )
@@ -138,29 +138,45 @@ def scatter(report: Report, rows: Sequence[Comparison]) -> str:
     )
 
 
-WIDTH, HEIGHT = 640, 400  # of the scatter
+WIDTH, HEIGHT = 380, 320  # of the scatter: a phone's, where a wider one has too small letters
+LEFT, BELOW, ACROSS, UP = 60, 270, 310, 260  # its origin, and its axes' lengths
 
 
 def marks(points: Mapping[str, tuple[float, float]], measure: str) -> str:
     """The inside of an SVG of WIDTH x HEIGHT: (PSNR in dB, share) by name, axes and labels."""
-    x, y = (scale([point[axis] for point in points.values()]) for axis in (0, 1))
-    dots: list[str] = []
-    heights: list[float] = []
-    for name, (psnr, score) in sorted(points.items(), key=lambda item: item[1][1]):
-        across, up = 70 + 370 * x(psnr), 350 - 330 * y(score)
-        # labels of near points go above one another
-        heights.append(min(up, heights[-1] - 17 if heights else up))
-        dots.append(
-            f'<circle cx="{across:.1f}" cy="{up:.1f}" r="6" fill="#1857b6"/>'
-            f'<text x="{across + 11:.1f}" y="{heights[-1] + 4:.1f}">{escape(name)} '
-            f"({psnr:.1f} dB, {score:.1%})</text>"
-        )
-    return (
-        f'<path d="M60 10V360H{WIDTH - 10}" fill="none" stroke="#888"/>'
-        f'<text x="300" y="388">PSNR, dB</text>'
-        f'<text x="24" y="190" text-anchor="middle" transform="rotate(-90 24 190)">'
-        f"{escape(measure)}</text>{''.join(dots)}"
+    psnrs, scores = zip(*points.values(), strict=True)
+    x, y = scale(psnrs), scale(scores)
+    placed = {name: (LEFT + ACROSS * x(a), BELOW - UP * y(b)) for name, (a, b) in points.items()}
+    middle = BELOW - UP // 2
+    return "".join(
+        [
+            f'<path d="M{LEFT} {BELOW - UP}V{BELOW}H{LEFT + ACROSS}" fill="none" stroke="#888"/>',
+            text(LEFT + ACROSS / 2, BELOW + 40, "PSNR, dB", "middle"),
+            text(14, middle, measure, "middle", f' transform="rotate(-90 14 {middle})"'),
+            *(text(LEFT + ACROSS * x(v), BELOW + 18, f"{v:.1f}", "middle") for v in ends(psnrs)),
+            *(text(LEFT - 6, BELOW - UP * y(v) + 4, f"{v:.1%}", "end") for v in ends(scores)),
+            *dots(placed),
+        ]
     )
+
+
+def dots(placed: Mapping[str, tuple[float, float]]) -> Iterator[str]:
+    """A labelled dot for each name, at (x, y)."""
+    height = float(BELOW)
+    for name, (x, y) in sorted(placed.items(), key=lambda item: -item[1][1]):
+        yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" fill="#1857b6"/>'
+        # labels of near points go above one another, and all stay within
+        height = min(y, height - 15)
+        right = x > LEFT + ACROSS / 2
+        yield text(x - 11 if right else x + 11, height + 4, name, "end" if right else "start")
+
+
+def text(x: float, y: float, words: str, anchor: str, more: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{more}>{escape(words)}</text>'
+
+
+def ends(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(sorted({min(values), max(values)}))
 
 
 def scale(values: Sequence[float]) -> Callable[[float], float]:
