@@ -10,7 +10,15 @@ from PIL import Image
 from torch import Tensor
 
 from vrdir_plug.classification import Classification
-from vrdir_plug.evaluation import CLEAN, Condition, Report, Restore, Sample, evaluate
+from vrdir_plug.evaluation import (
+    CLEAN,
+    Condition,
+    Report,
+    Restore,
+    Sample,
+    evaluate,
+    single_threads,
+)
 from vrdir_plug.tables import to_json, to_markdown
 
 NOISE, FOG = Condition("gaussian_noise", 3), Condition("fog", 2)
@@ -99,6 +107,13 @@ def test_pixels_depend_on_neither_batch_size_nor_selection_but_on_the_seed(
     assert torch.equal(part.pixels(), whole.pixels()[:, 3:])
     changed = (other.pixels() != whole.pixels()).flatten(2).any(2)  # (condition, image)
     assert changed.tolist() == [[False] * 5, [True] * 5, [True] * 5]
+
+
+def test_images_are_made_on_threads_that_leave_torch_its_own() -> None:
+    before = torch.get_num_threads()
+    with single_threads(3) as pool:
+        assert torch.get_num_threads() == before
+        assert {pool.submit(torch.get_num_threads).result() for _ in range(6)} == {1}
 
 
 def test_each_image_gets_noise_of_its_own(samples: list[Sample]) -> None:

@@ -11,8 +11,12 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from threading import Barrier
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -22,6 +26,7 @@ from torch import Generator, Tensor
 from tqdm import tqdm
 
 from .corruptions import CORRUPTIONS
+from .files import ahead
 from .measures import Mean, Score, psnr, ssim
 
 Restore = Callable[[Tensor], Tensor]
@@ -66,7 +71,10 @@ class Task(Protocol):
     def facts(self) -> Mapping[str, str | int]: ...
 
     def load(self, sample: Sample) -> Tensor:
-        """RGB (3, H, W), float32 in [0, 1]; OSError for what cannot be read."""
+        """RGB (3, H, W), float32 in [0, 1]; OSError for what cannot be read.
+
+        Called on several threads at once.
+        """
         ...
 
     def recognise(self, images: Tensor) -> Sequence[Any]:
@@ -257,17 +265,37 @@ class Batch(NamedTuple):
     degraded: Tensor
 
 
+def use_one_thread() -> None:
+    torch.get_num_threads()  # a thread's first question sets its number anew
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def single_threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads in each of which torch uses one: many of them are not to start teams of their own."""
+    before, all_here = torch.get_num_threads(), Barrier(count)
+    with ThreadPoolExecutor(count, initializer=use_one_thread) as pool:
+        list(pool.map(lambda _: all_here.wait(), range(count)))
+        torch.set_num_threads(before)  # of this thread; theirs is their own
+        yield pool
+
+
 def degraded(
     task: Task, samples: Sequence[Sample], condition: Condition, batch_size: int, seed: int
 ) -> Iterator[Batch]:
-    for start in range(0, len(samples), batch_size):
-        part = samples[start : start + batch_size]
-        clean = [task.load(sample) for sample in part]
-        pixels = [
-            corrupt(condition, sample, image, seed)
-            for sample, image in zip(part, clean, strict=True)
-        ]
-        yield Batch(part, torch.stack(clean), torch.stack(pixels))
+    """Made on threads, a batch ahead of the one that is looked at."""
+
+    def made(sample: Sample) -> tuple[Tensor, Tensor]:
+        clean = task.load(sample)
+        return clean, corrupt(condition, sample, clean, seed)
+
+    threads = os.cpu_count() or 1
+    with single_threads(threads) as pool:
+        pairs = ahead(pool, made, samples, 2 * max(batch_size, threads))
+        for start in range(0, len(samples), batch_size):
+            part = samples[start : start + batch_size]
+            clean, pixels = zip(*islice(pairs, len(part)), strict=True)
+            yield Batch(part, torch.stack(clean), torch.stack(pixels))
 
 
 def corrupt(condition: Condition, sample: Sample, image: Tensor, seed: int) -> Tensor:
