@@ -37,7 +37,7 @@ from .restorer import config_of
 from .restoring import pick_device
 from .tables import missing_of, to_csv, to_json, to_markdown
 from .teachers import Teacher
-from .training import CROP, train
+from .training import CROP, RATE, train
 from .weights import locate
 from .yolo_labels import read_yolo
 
@@ -151,6 +151,7 @@ def add_train(commands: Any) -> None:
     option("--device", default="auto", help="cpu, cuda or auto: the GPU where there is one")
     option("--batch-size", type=positive, default=32, help="images a step, of each process")
     option("--crop", type=positive, default=CROP, help="side of the training crops, in pixels")
+    option("--rate", type=rate, default=RATE, help="Adam's learning rate; lower with --start")
     option("--seed", type=int, default=0)
     option("--tensorboard", action="store_true", help="write its files into --out as well")
 
@@ -159,6 +160,13 @@ def positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is not positive")
+    return number
+
+
+def rate(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
     return number
 
 
@@ -317,6 +325,7 @@ def run_train(arguments: argparse.Namespace) -> None:
         steps=arguments.steps,
         batch=arguments.batch_size,
         crop=arguments.crop,
+        rate=arguments.rate,
         start=arguments.start,
         seed=arguments.seed,
         device=pick_device(accelerator() if arguments.device == "auto" else arguments.device),

@@ -71,13 +71,17 @@ def mist(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
 
 
 def low_light(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
-    """Less linear light, a steeper tone curve, shot and read noise, in random shares."""
+    """Less linear light, a steeper tone curve, and as much noise as good or poor cameras make.
+
+    Of the orders of magnitude between them each is as likely: where every dark image was a noisy
+    one, all dark images were smoothed.
+    """
     # half of the cameras keep their tone curve
     curve = uniform(images, -0.3, 0.3, generator).clamp(min=0)
     curve = 1 + curve * severity.view(-1, 1, 1, 1)
     exposure = 2 ** -(uniform(images, 0.6, 1.3, generator) * severity.view(-1, 1, 1, 1))
     light = images ** (GAMMA * curve) * exposure
-    shot, read = uniform(images, 0, 2e-3, generator), uniform(images, 0, 4e-3, generator)
+    shot, read = (10 ** uniform(images, -5, exponent, generator) for exponent in (-2.7, -2.4))
     light = light + (light * shot + read.square()).sqrt() * normal(images, generator)
     return torch.where(severity.view(-1, 1, 1, 1) > 0, light.clamp(0, 1) ** (1 / GAMMA), images)
 

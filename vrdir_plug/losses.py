@@ -41,37 +41,35 @@ def gate_loss(gate: Tensor, branch: Tensor) -> Tensor:
 
 
 def feature_distance(features: Tensor, target: Tensor) -> Tensor:
-    """1 - cos over channels at every position, features (N, C, h, w)."""
-    return 1 - F.cosine_similarity(features.float(), target.float(), dim=1).mean()
+    """1 - cos over channels, mean over positions, features (N, C, h, w): (N,)."""
+    return 1 - F.cosine_similarity(features.float(), target.float(), dim=1).mean((1, 2))
 
 
-def limited(images: Tensor, most: float) -> Tensor:
-    """The images; going back, each one's share of the gradient is at most `most` times that of L1.
+def limited(images: Tensor, most: Tensor) -> None:
+    """From now on each image's share of the gradient is at most `most` (N,) times that of L1.
 
     What a recogniser wants of a pixel is hundreds of times what L1 wants, and for a blurred image
     ten times what it is for a noisy one: unlimited, the blurred ones alone decide what is learnt.
     """
-    images = images.clone()
     if images.requires_grad:
         # of the mean over all pixels of a batch: a norm of 1 / (N sqrt(pixels)) an image
         bound = most / (len(images) * images[0].numel() ** 0.5)
         images.register_hook(lambda gradient: shortened(gradient, bound))
-    return images
 
 
-def shortened(gradient: Tensor, bound: float) -> Tensor:
-    """Each image's gradient (N, 3, H, W), no longer than the bound in Euclidean norm."""
-    norm = gradient.float().flatten(1).norm(dim=1).clamp(min=bound)
-    return gradient * (bound / norm).view(-1, 1, 1, 1).to(gradient.dtype)
+def shortened(gradient: Tensor, bound: Tensor) -> Tensor:
+    """Each image's gradient (N, 3, H, W), no longer than its bound (N,) in Euclidean norm."""
+    norm = gradient.float().flatten(1).norm(dim=1)
+    return gradient * (bound / norm.maximum(bound)).view(-1, 1, 1, 1).to(gradient.dtype)
 
 
 def consistency_loss(restored: Sequence[Tensor], clean: Sequence[Tensor]) -> Tensor:
-    """What a frozen recogniser makes of restored against clean images, without labels.
+    """What a frozen recogniser makes of restored against clean images, without labels: (N,).
 
     Of its features, as `Teacher` returns them, the coarsest by `feature_distance`, and its logits
     (N, K) by the Kullback-Leibler divergence KL(clean || restored). The finer ones want all noise
     gone, and detail with it.
     """
     given, wanted = (x[-1].float().log_softmax(1) for x in (restored, clean))
-    divergence = F.kl_div(given, wanted, log_target=True, reduction="batchmean")
+    divergence = F.kl_div(given, wanted, log_target=True, reduction="none").sum(1)
     return feature_distance(restored[-2], clean[-2]) + divergence

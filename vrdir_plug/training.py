@@ -32,6 +32,7 @@ from .weights import atomic_torch_save
 CHECKPOINT = "checkpoint.pt"
 CROP = 112  # pixels
 SAVE_EVERY = 120.0  # seconds between checkpoints
+RATE = 2e-3  # Adam's
 WARM_UP = 100  # steps
 EMA_DECAY = 0.999
 TEACHER_LIMIT = 10.0  # their gradient at an image, in lengths of L1's; see `losses.limited`
@@ -78,7 +79,7 @@ def encoder_loss(
     for name, images in (("clean", pairs.clean), ("degraded", pairs.degraded)):
         features = learner.restorer.encode(images)
         seen = F.interpolate(learner.heads[index](features.relu()), target.shape[-2:])
-        found[name] = losses.feature_distance(seen, target)
+        found[name] = losses.feature_distance(seen, target).mean()
         rebuilt = F.pixel_shuffle(learner.pixels(features), learner.patch)
         # the heavier term: what E loses, nothing behind it can bring back
         found[f"{name}_pixels"] = 20 * losses.pixel_loss(rebuilt, images)
@@ -111,15 +112,24 @@ def gate_losses(rebuilt: Rebuilt, wanted: Tensor) -> Tensor:
     return 0.05 * (losses.gate_loss(rebuilt.gate, wanted) + whole)
 
 
+def light_loss(learner: Learner, rebuilt: Rebuilt, pairs: Pairs) -> dict[str, Tensor]:
+    """What PixelDNC is for: its image must come near the clean one where the light was changed.
+
+    Else it learns to recolour every family as it likes, and what follows learns to undo that.
+    """
+    if learner.restorer.config.published:
+        return {}
+    light = pairs.families[:, LIGHT_FAMILY]
+    return {"normalised": losses.pixel_loss(image_of(rebuilt.given), pairs.clean, light)}
+
+
 def branch_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
     """Stage 2: every family of degradations has its own DNC branch, chosen by its label in some
     of the steps, and by FGM, which learns to tell it, in the others.
 
-    The label is the synthesis' own. PixelDNC must come near the clean image by itself: else it
-    learns to recolour every family as it likes, the U to undo it, and with a gate in doubt neither
-    fits the other.
+    The label is the synthesis' own.
     """
     restorer = learner.restorer
     wanted = wanted_shares(pairs.families, restorer.config.branches)
@@ -127,14 +137,11 @@ def branch_loss(
     rebuilt = restorer.rebuild(pairs.degraded, given)
     with torch.no_grad():
         clean = restorer.encode(pairs.clean)
-    # light is what PixelDNC is for
-    light = pairs.families[:, LIGHT_FAMILY]
-    normalised = rebuilt.given if restorer.config.published else image_of(rebuilt.given)
     return {
         "pixels": losses.pixel_loss(rebuilt.images, pairs.clean),
-        "normalised": losses.pixel_loss(normalised, pairs.clean, light),
         "semantic": 0.1 * losses.semantic_loss(rebuilt.features, clean),
         "gate": gate_losses(rebuilt, wanted),
+        **light_loss(learner, rebuilt, pairs),
     }
 
 
@@ -143,21 +150,30 @@ def whole_loss(
 ) -> dict[str, Tensor]:
     """Stage 3: FGM gates the branches; frozen recognisers must see what they see in the clean.
 
-    They stand in for L_sem: what they see is what E was taught to see. Only of clean images are the
-    pixels asked for: recognisers who see more in an image of which a part of the noise was taken
-    than in a smooth one must be free to say so. They are shown whole things, in crops of the size
-    that they are used at.
+    They stand in for L_sem: what they see is what E was taught to see. Pixels are asked for only of
+    clean images, and of PixelDNC where the light was changed: recognisers who see more in an image
+    of which a part of the noise was taken than in a smooth one must be free to say so. They are
+    shown whole things, in crops of the size that they are used at.
     """
     rebuilt = learner.restorer.rebuild(pairs.degraded)
     clean = pairs.families[:, CLEAN_FAMILY]
     found = {"clean": 5 * losses.pixel_loss(rebuilt.images, pairs.clean, clean)}
+    found |= {name: 5 * term for name, term in light_loss(learner, rebuilt, pairs).items()}
     if not learner.restorer.config.published:
         found["gate"] = gate_losses(rebuilt, pairs.families)
     teacher = teachers[choose(teachers, generator)]
+    found["teacher"] = teacher_loss(teacher, rebuilt.images.clamp(0, 1), pairs).mean()
+    return found
+
+
+def teacher_loss(teacher: Teacher, restored: Tensor, pairs: Pairs) -> Tensor:
+    """Of each image (N,). Those that are recognised worse than before have a louder voice."""
     with torch.no_grad():
         wanted = teacher(pairs.clean)
-    seen = teacher(losses.limited(rebuilt.images.clamp(0, 1), TEACHER_LIMIT))
-    found["teacher"] = losses.consistency_loss(seen, wanted)
+        before = losses.consistency_loss(teacher(pairs.degraded), wanted)
+    restored = restored.clone()
+    found = losses.consistency_loss(teacher(restored), wanted)
+    losses.limited(restored, torch.where(found > before, 3 * TEACHER_LIMIT, TEACHER_LIMIT))
     return found
 
 
@@ -188,7 +204,7 @@ STAGES = (
     Stage("encoder", (".encoder.", "heads.", "pixels."), encoder_loss, 0.03, 1),
     Stage("decoder", (".decoder.",), decoder_loss, 0.01, 1),
     Stage("branches", ("restorer.",), branch_loss, 0.6, 2),
-    Stage("ise", (".ise.",), whole_loss, 0.36, 2, 0.6, sides=2),
+    Stage("ise", ("restorer.",), whole_loss, 0.36, 2, 0.4, sides=2),
 )
 
 
@@ -420,7 +436,7 @@ def train(
     profile: str | RestorerConfig = "fast",
     steps: int = 8000,
     batch: int = 32,
-    rate: float = 2e-3,
+    rate: float = RATE,
     seed: int = 0,
     device: torch.device | str = "cpu",
     tensorboard: bool = False,
@@ -437,7 +453,8 @@ def train(
         teachers: frozen recognisers, the cheapest first; none that later evaluates.
         folder: receives checkpoint.pt, log.csv and weights/ (config.json, model.safetensors).
         profile: the sizes of the network.
-        steps: of all four stages together; batch: images a step; rate: Adam's learning rate.
+        steps: of all four stages together; batch: images a step; rate: Adam's learning rate;
+            to go on from trained weights (`start`) a lower one unlearns less.
         seed: of the initial weights, the pairs and the choice of teachers.
         device: on which everything happens; the images are held there too.
         tensorboard: write TensorBoard's files into the folder as well.
