@@ -99,11 +99,20 @@ def test_page_says_what_it_costs() -> None:
     assert cells[start - 1 : start + 3] == ["<ours>", "25% [20%, 30%]", "5.0", "20.2"]
 
 
-def test_labels_of_near_points_do_not_overlap() -> None:
-    points = {"none": (20.0, 0.5), "<tv>": (20.1, 0.501), "nlm": (20.1, 0.5)}
-    texts = [attrs for tag, attrs in Reader(marks(points, "top-1")).seen if tag == "text"][6:]
-    heights = sorted(float(attrs["y"] or 0) for attrs in texts)
-    assert len(heights) == 3 and np.diff(heights).min() >= 14.9
+def test_labels_cover_neither_each_other_nor_a_dot_and_stay_within() -> None:
+    names = ["none", "fast", "clahe", "unsharp", "nlm", "tv", "dark-channel"]
+    psnrs, scores = [12.55, 13.3, 14.9, 12.6, 12.5, 12.2, 19.6], [805, 808, 822, 785, 748, 350, 835]
+    points = {n: (a, b / 1000) for n, a, b in zip(names, psnrs, scores, strict=True)}
+    seen = Reader(marks(points, "top-1")).seen
+    texts = [attrs for tag, attrs in seen if tag == "text"][6:]
+    boxes = [(float(a["cx"] or 0), float(a["cy"] or 0), 4.0, 4.0) for t, a in seen if t == "circle"]
+    for name, attrs in zip(names, texts, strict=True):
+        boxes.append((float(attrs["x"] or 0), float(attrs["y"] or 0) - 4, 3.5 * len(name), 6.0))
+    for index, (x, y, wide, high) in enumerate(boxes):
+        assert x - wide >= 0 and x + wide <= 380 and y - high >= 0 and y + high <= 270
+        for other_x, other_y, other_wide, other_high in boxes[:index]:
+            apart = abs(x - other_x) >= wide + other_wide or abs(y - other_y) >= high + other_high
+            assert apart or index < len(names)  # dots may cover each other
 
 
 def test_the_tool_draws_the_scatter_of_a_json_file(tmp_path: Path) -> None:

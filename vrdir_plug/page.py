@@ -162,13 +162,37 @@ def marks(points: Mapping[str, tuple[float, float]], measure: str) -> str:
 
 def dots(placed: Mapping[str, tuple[float, float]]) -> Iterator[str]:
     """A labelled dot for each name, at (x, y)."""
-    height = float(BELOW)
-    for name, (x, y) in sorted(placed.items(), key=lambda item: -item[1][1]):
+    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in placed.values()]
+    for name, (x, y) in placed.items():
+        box = free_place(x, y, 7.5 * len(name), taken)
+        taken.append(box)
+        near_x, near_y = min(max(x, box[0]), box[2]), min(max(y, box[1]), box[3])
+        yield f'<path d="M{x:.1f} {y:.1f}L{near_x:.1f} {near_y:.1f}" stroke="#888"/>'
         yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" fill="#1857b6"/>'
-        # labels of near points go above one another, and all stay within
-        height = min(y, height - 15)
-        right = x > LEFT + ACROSS / 2
-        yield text(x - 11 if right else x + 11, height + 4, name, "end" if right else "start")
+        yield text((box[0] + box[2]) / 2, box[3] - 3, name, "middle")
+
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+def free_place(x: float, y: float, width: float, taken: Sequence[Box]) -> Box:
+    """Of a label of a dot at (x, y): beside, above or below it, the nearest that nothing covers."""
+    sides = (x + 9, x - 9 - width, x - width / 2)
+    boxes = [
+        (left, y + up - 7, left + width, y + up + 7)
+        for up in sorted(range(-150, 151, 5), key=abs)
+        for left in sides
+    ]
+    free = (box for box in boxes if within(box) and not any(meet(box, other) for other in taken))
+    return next(free, boxes[0])
+
+
+def within(box: Box) -> bool:
+    return box[0] > LEFT and box[1] >= 0 and box[2] <= WIDTH and box[3] < BELOW
+
+
+def meet(one: Box, other: Box) -> bool:
+    return all(one[i] < other[i + 2] and other[i] < one[i + 2] for i in (0, 1))
 
 
 def text(x: float, y: float, words: str, anchor: str, more: str = "") -> str:
