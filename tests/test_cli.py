@@ -387,6 +387,7 @@ def test_wrong_recogniser_weights(
         ["evaluate", "--images", ".", "--labels", "x", "--recogniser", "x", "--severity", "6"],
         ["evaluate", "--images", ".", "--labels", "x", "--recogniser", "x", "--size", "0"],
         ["evaluate", "--images", ".", "--labels", "x", "--recogniser", "x", "--size", "1x2x3"],
+        ["train", "--images", ".", "--teacher", "x", "--out", "x", "--rate", "0"],
     ],
 )
 def test_wrong_usage_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:

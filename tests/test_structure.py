@@ -38,7 +38,7 @@ ARROWS: dict[str, set[str]] = {
     "measures": set(),
     "baselines": {"measures"},
     "recognisers": {"adapters", "baselines", "pixels", "restorer"},
-    "evaluation": {"corruptions", "measures"},
+    "evaluation": {"corruptions", "files", "measures"},
     "classification": {"evaluation", "files", "measures"},
     "gating": {"evaluation", "measures"},
     "detection": {"evaluation", "files", "measures"},

@@ -127,6 +127,21 @@ def test_the_log_has_rates_and_tensorboard_the_same(images: list[Tensor], tmp_pa
         assert event.step == 20 and event.value == pytest.approx(value, abs=1e-5)
 
 
+def test_what_is_recognised_worse_than_before_has_a_louder_voice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(training, "TEACHER_LIMIT", 1e-6)  # so low that both meet it
+    torch.manual_seed(0)
+    clean = torch.rand(2, 3, 64, 64)
+    degraded = torch.stack([clean[0], torch.zeros(3, 64, 64)])  # the second one cannot get worse
+    restored = (0.9 * clean).requires_grad_()
+    pairs = data.Pairs(clean, degraded, torch.zeros(2, 5))
+    training.teacher_loss(teachers()[0], restored, pairs).mean().backward()
+    assert restored.grad is not None
+    worse, better = restored.grad.flatten(1).norm(dim=1).tolist()
+    assert better > 0 and worse == pytest.approx(3 * better, rel=1e-4)
+
+
 def test_from_weights_only_the_last_stage_learns(images: list[Tensor], tmp_path: Path) -> None:
     torch.manual_seed(0)
     Restorer(TINY).half().save_pretrained(tmp_path / "given")  # as a run saves its own
