@@ -1,7 +1,7 @@
 """Prior-ascribing training without labels: a Stage is a value, one loop runs them all.
 
-Order of the paper: a prior first (E, then SAD), then the enhancement. Ours is not frozen from then
-on, which does not pay (docs/ablations.md).
+Order of the paper: a prior first (E, then SAD), then the enhancement. The paper freezes the prior;
+ours learns on, for frozen it did not pay (docs/ablations.md).
 """
 
 import copy
