@@ -29,6 +29,7 @@ figcaption { font-size: .85rem; }
 .shots img { width: 100%; }
 svg { width: 100%; height: auto; max-width: 30rem; font: 13px system-ui, sans-serif; }
 """
+WIDTH, HEIGHT = 380, 320  # of figures: a phone's, where a wider one has too small letters
 HELP = """<p>The first column is the recogniser alone. Differences are in points, with their 95 %
 interval (paired bootstrap over images). "Better" and "worse" mean p &lt; 0.05 in McNemar's exact
 test or, where an image is not just right or wrong, that the interval leaves out 0.</p>"""
@@ -107,7 +108,7 @@ def bars(rows: Sequence[Comparison], name: str) -> str:
     return (
         f"<h2>From none to {escape(name)}</h2><p>{escape(measure)} from 0 to 100 %: the dot is the "
         "recogniser alone, the bar leads to the restored score; green is better, red worse, grey "
-        f'no significant change.</p><svg viewBox="0 0 380 {height}">{lines}</svg>'
+        f'no significant change.</p><svg viewBox="0 0 {WIDTH} {height}">{lines}</svg>'
     )
 
 
@@ -115,7 +116,7 @@ def bar(row: Comparison, y: int) -> str:
     before, after = (165 + 205 * share for share in (row.baseline, row.score))
     colour = {"better": "#0a7d3c", "worse": "#c22"}.get(row.change, "#888")
     return (
-        f'<text x="155" y="{y + 5}" text-anchor="end">{escape(row.condition)}</text>'
+        f"{text(155, y + 5, row.condition, 'end')}"
         f'<line x1="165" x2="370" y1="{y}" y2="{y}" stroke="#ddd"/>'
         f'<line x1="{before:.1f}" x2="{after:.1f}" y1="{y}" y2="{y}" stroke="{colour}" '
         f'stroke-width="12"/><circle cx="{before:.1f}" cy="{y}" r="4"/>'
@@ -138,8 +139,7 @@ def scatter(report: Report, rows: Sequence[Comparison]) -> str:
     )
 
 
-WIDTH, HEIGHT = 380, 320  # of the scatter: a phone's, where a wider one has too small letters
-LEFT, BELOW, ACROSS, UP = 60, 270, 310, 260  # its origin, and its axes' lengths
+LEFT, BELOW, ACROSS, UP = 60, 270, 310, 260  # the scatter's origin, and its axes' lengths
 
 
 def marks(points: Mapping[str, tuple[float, float]], measure: str) -> str:

@@ -113,15 +113,13 @@ def gate_losses(rebuilt: Rebuilt, wanted: Tensor) -> Tensor:
     return 0.05 * (losses.gate_loss(rebuilt.gate, wanted) + whole)
 
 
-def light_loss(learner: Learner, rebuilt: Rebuilt, pairs: Pairs) -> dict[str, Tensor]:
+def light_loss(rebuilt: Rebuilt, pairs: Pairs) -> Tensor:
     """What PixelDNC is for: its image must come near the clean one where the light was changed.
 
     Else it learns to recolour every family as it likes, and what follows learns to undo that.
     """
-    if learner.restorer.config.published:
-        return {}
     light = pairs.families[:, LIGHT_FAMILY]
-    return {"normalised": losses.pixel_loss(image_of(rebuilt.given), pairs.clean, light)}
+    return losses.pixel_loss(image_of(rebuilt.given), pairs.clean, light)
 
 
 def branch_loss(
@@ -138,12 +136,14 @@ def branch_loss(
     rebuilt = restorer.rebuild(pairs.degraded, given)
     with torch.no_grad():
         clean = restorer.encode(pairs.clean)
-    return {
+    found = {
         "pixels": losses.pixel_loss(rebuilt.images, pairs.clean),
         "semantic": 0.1 * losses.semantic_loss(rebuilt.features, clean),
         "gate": gate_losses(rebuilt, wanted),
-        **light_loss(learner, rebuilt, pairs),
     }
+    if not restorer.config.published:
+        found["normalised"] = light_loss(rebuilt, pairs)
+    return found
 
 
 def whole_loss(
@@ -159,8 +159,8 @@ def whole_loss(
     rebuilt = learner.restorer.rebuild(pairs.degraded)
     clean = pairs.families[:, CLEAN_FAMILY]
     found = {"clean": 5 * losses.pixel_loss(rebuilt.images, pairs.clean, clean)}
-    found |= {name: 5 * term for name, term in light_loss(learner, rebuilt, pairs).items()}
     if not learner.restorer.config.published:
+        found["normalised"] = 5 * light_loss(rebuilt, pairs)
         found["gate"] = gate_losses(rebuilt, pairs.families)
     teacher = teachers[choose(teachers, generator)]
     found["teacher"] = teacher_loss(teacher, rebuilt.images.clamp(0, 1), pairs).mean()
@@ -172,7 +172,6 @@ def teacher_loss(teacher: Teacher, restored: Tensor, pairs: Pairs) -> Tensor:
     with torch.no_grad():
         wanted = teacher(pairs.clean)
         before = losses.consistency_loss(teacher(pairs.degraded), wanted)
-    restored = restored.clone()
     found = losses.consistency_loss(teacher(restored), wanted)
     losses.limited(restored, torch.where(found > before, 3 * TEACHER_LIMIT, TEACHER_LIMIT))
     return found
