@@ -1,5 +1,6 @@
 """Training: the order of the prior, exact resumption, and that it learns, on tiny networks."""
 
+import runpy
 import signal
 from itertools import pairwise
 from pathlib import Path
@@ -140,6 +141,28 @@ def test_what_is_recognised_worse_than_before_has_a_louder_voice(
     assert restored.grad is not None
     worse, better = restored.grad.flatten(1).norm(dim=1).tolist()
     assert better > 0 and worse == pytest.approx(3 * better, rel=1e-4)
+
+
+def test_the_ablations_freeze_what_they_say(
+    images: list[Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = runpy.run_path(str(Path(__file__).parents[1] / "tools" / "ablate.py"))
+    before = training.STAGES
+    learning = {}
+    monkeypatch.setattr("vrdir_plug.cli.main", lambda argv: len(argv))
+    for name in tool["VARIANTS"]:
+        monkeypatch.setattr(training, "STAGES", before)
+        assert tool["main"](name, "--out", "x") == 3
+        assert training.STAGES[:-1] == before[:-1]
+        learner = run(images).learner
+        training.release(learner, training.STAGES[-1].learns)
+        parts = {n.split(".")[1] for n, p in learner.named_parameters() if p.requires_grad}
+        learning[name] = parts
+    assert learning["prior-frozen"] == {"ise"}
+    assert learning["pixel-dnc-frozen"] == {"ise", "encoder", "decoder"}
+    assert learning["all"] == {"ise", "encoder", "decoder", "pixel_dnc"}
+    with pytest.raises(SystemExit, match="the variants are: prior-frozen"):
+        tool["main"]("none")
 
 
 def test_from_weights_only_the_last_stage_learns(images: list[Tensor], tmp_path: Path) -> None:
