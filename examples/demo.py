@@ -7,7 +7,7 @@ that restoration spoils too, and draws some of them.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,12 +31,12 @@ SEVERITY = 3  # of 5
 LABELS = ImageNetInfo()
 
 
-def rainy(image: Tensor, severity: int, generator: Generator) -> Tensor:
-    return rain(image[None], torch.tensor([float(severity)]), generator)[0]
+def rainy(images: Tensor, severity: int, generators: Sequence[Generator]) -> Tensor:
+    return rain(images, torch.tensor([float(severity)]), generators[0])
 
 
-DEGRADATIONS: dict[str, Callable[[Tensor, int, Generator], Tensor]] = {
-    "none": lambda image, severity, generator: image,
+DEGRADATIONS: dict[str, Callable[[Tensor, int, Sequence[Generator]], Tensor]] = {
+    "none": lambda images, severity, generators: images,
     "fog": CORRUPTIONS["fog"],
     "noise": CORRUPTIONS["gaussian_noise"],
     "dark": CORRUPTIONS["low_light"],
@@ -144,7 +144,8 @@ def prepared(name: str, picture: Image.Image | NDArray[np.uint8], *answers: str)
 @torch.inference_mode()
 def compare(pair: RestoreThen, photograph: Photograph, degradation: str) -> Result:
     clean = photograph.image
-    degraded = DEGRADATIONS[degradation](clean, SEVERITY, Generator().manual_seed(0))
+    generator = Generator().manual_seed(0)
+    degraded = DEGRADATIONS[degradation](clean[None], SEVERITY, [generator])[0]
     restored = pair.restorer(degraded[None])[0]
     predictions = {
         "clean": predict(pair.model, clean, photograph.answers),

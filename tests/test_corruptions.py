@@ -6,6 +6,7 @@ import scipy.ndimage
 import scipy.stats
 import torch
 from PIL import Image
+from pretended_device import DEVICE, Drawing, Elsewhere, Pretended
 from skimage.color import hsv2rgb, rgb2hsv, rgb2xyz
 from skimage.data import astronaut
 from skimage.feature import structure_tensor
@@ -56,7 +57,7 @@ def assert_levels(actual: np.ndarray, expected: np.ndarray) -> None:
 
 
 def corrupted(name: str, image: Tensor, severity: int, seed: int = 0) -> np.ndarray:
-    return CORRUPTIONS[name](image, severity, seeded(seed)).double().numpy()
+    return CORRUPTIONS[name](image[None], severity, [seeded(seed)])[0].double().numpy()
 
 
 @pytest.mark.parametrize("severity", SEVERITIES)
@@ -64,7 +65,7 @@ def corrupted(name: str, image: Tensor, severity: int, seed: int = 0) -> np.ndar
 def test_result_has_shape_dtype_range_and_8_bit_levels(name: str, severity: int) -> None:
     image = photograph()
     before = image.clone()
-    result = CORRUPTIONS[name](image, severity, seeded())
+    result = CORRUPTIONS[name](image[None], severity, [seeded()])[0]
     assert result.shape == image.shape and result.dtype == image.dtype
     assert result.min() >= 0 and result.max() <= 1
     torch.testing.assert_close(result * 255, (result * 255).round(), atol=1e-4, rtol=0)
@@ -91,32 +92,70 @@ def test_generator_alone_decides_the_randomness(name: str) -> None:
 @pytest.mark.parametrize("name", CORRUPTIONS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 3), (33, 65)])
 def test_any_size(name: str, size: tuple[int, int]) -> None:
-    result = CORRUPTIONS[name](torch.rand(3, *size, generator=seeded()), 5, seeded())
-    assert result.shape == (3, *size) and result.isfinite().all()
+    images = torch.rand(2, 3, *size, generator=seeded())
+    result = CORRUPTIONS[name](images, 5, [seeded(1), seeded(2)])
+    assert result.shape == images.shape and result.isfinite().all()
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 @pytest.mark.parametrize("severity", [0, 6, -1])
 def test_unknown_severity_is_refused(name: str, severity: int) -> None:
     with pytest.raises(ValueError, match="1, 2, 3, 4 or 5"):
-        CORRUPTIONS[name](photograph(), severity, seeded())
+        CORRUPTIONS[name](photograph()[None], severity, [seeded()])
 
 
 @pytest.mark.parametrize(
-    "image",
+    "images",
     [
-        torch.rand(1, 8, 8),
-        torch.rand(2, 3, 8, 8),
-        torch.rand(3, 0, 8),
-        torch.zeros(3, 8, 8, dtype=torch.uint8),
-        torch.full((3, 8, 8), 255.0),
-        torch.full((3, 8, 8), torch.nan),
+        torch.rand(1, 1, 8, 8),
+        torch.rand(3, 8, 8),
+        torch.rand(1, 3, 0, 8),
+        torch.zeros(1, 3, 8, 8, dtype=torch.uint8),
+        torch.full((1, 3, 8, 8), 255.0),
+        torch.full((1, 3, 8, 8), torch.nan),
     ],
-    ids=["grey", "batch", "empty", "integer", "0 to 255", "NaN"],
+    ids=["grey", "one", "empty", "integer", "0 to 255", "NaN"],
 )
-def test_other_images_are_refused(image: Tensor) -> None:
-    with pytest.raises(ValueError, match="expected one RGB image"):
-        CORRUPTIONS["contrast"](image, 1, seeded())
+@pytest.mark.parametrize("name", ["contrast", "haze_jpeg"])
+def test_other_images_are_refused(name: str, images: Tensor) -> None:
+    with pytest.raises(ValueError, match="expected RGB images"):
+        CORRUPTIONS[name](images, 1, [seeded()])
+
+
+@pytest.mark.parametrize("name", ["contrast", "haze_jpeg"])
+def test_every_image_needs_a_generator(name: str) -> None:
+    with pytest.raises(ValueError, match="on cpu for each of 2 images; got 1"):
+        CORRUPTIONS[name](torch.rand(2, 3, 8, 8), 1, [seeded()])
+
+
+@pytest.mark.parametrize("severity", SEVERITIES)
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_an_image_comes_out_the_same_in_any_batch(name: str, severity: int) -> None:
+    photo = photograph()[:, :100, 40:120]
+    images = torch.stack([photo, 1 - photo, grey(0)[:, :100, :80], photo.flip(2) / 2])
+    together = CORRUPTIONS[name](images, severity, [seeded(seed) for seed in range(4)])
+    for seed, image in enumerate(images):
+        alone = CORRUPTIONS[name](image[None], severity, [seeded(seed)])[0]
+        torch.testing.assert_close(together[seed], alone, atol=LEVEL, rtol=0)
+        # whole levels: where arithmetic ends a hair apart, at most one of thousands may move
+        assert (together[seed] != alone).float().mean() < 1e-3
+
+
+@pytest.mark.parametrize("severity", (2, 5))
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_all_happens_on_the_device_of_the_images(name: str, severity: int) -> None:
+    images = torch.stack([photograph()[:, :40, 40:76]] * 2)
+    expected = CORRUPTIONS[name](images, severity, [seeded(1), seeded(2)])
+    with Pretended():
+        drawing = [Drawing().manual_seed(seed) for seed in (1, 2)]
+        found = CORRUPTIONS[name](Elsewhere(images), severity, drawing)
+        assert found.device == DEVICE
+        torch.testing.assert_close(found.cpu(), expected)
+
+
+def test_the_pretended_device_refuses_what_a_gpu_would() -> None:
+    with Pretended(), pytest.raises(AssertionError, match="mixes"):
+        Elsewhere(torch.zeros(2)) + torch.zeros(2)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +199,7 @@ def test_blur_keeps_a_white_wall_white() -> None:
 
 @pytest.mark.parametrize("decay", [2.0, 1.4])
 def test_every_octave_of_the_plasma_is_uniform_and_decays_by_the_square(decay: float) -> None:
-    heights = plasma_fractal(512, decay, seeded()).numpy()
+    heights = plasma_fractal(512, decay, [seeded()])[0].numpy()
     reach = []
     for step in (16, 8, 4, 2):
         corners, centres = heights[::step, ::step], heights[step // 2 :: step, step // 2 :: step]
@@ -181,7 +220,7 @@ def test_every_octave_of_the_plasma_is_uniform_and_decays_by_the_square(decay: f
 
 @pytest.mark.parametrize(("side", "expected"), [(1, 2), (3, 4), (224, 256), (256, 256)])
 def test_plasma_has_the_next_power_of_two_as_its_side(side: int, expected: int) -> None:
-    assert plasma_fractal(side, 2.0, seeded()).shape == (expected, expected)
+    assert plasma_fractal(side, 2.0, [seeded()]).shape == (1, expected, expected)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +231,7 @@ def test_fog_is_added_and_rescaled_by_the_brightest_pixel(
     severity: int, strength: float, decay: float
 ) -> None:
     image = 0.9 * photograph()
-    haze = plasma_fractal(224, decay, seeded())[:224, :224].numpy()
+    haze = plasma_fractal(224, decay, [seeded()])[0, :224, :224].numpy()
     brightest = image.double().numpy().max()
     expected = (image.double().numpy() + strength * haze) * brightest / (brightest + strength)
     actual = corrupted("fog", image, severity)
@@ -548,10 +587,10 @@ def test_rain_falls_and_leaves_the_rest_alone() -> None:
 )
 def test_mixtures_are_one_after_the_other(name: str, first: str, second: str) -> None:
     for severity, parts in zip(SEVERITIES, ((1, 1), (2, 1), (2, 2), (3, 2), (3, 3)), strict=True):
-        generator = seeded()
-        expected = CORRUPTIONS[first](photograph(), parts[0], generator)
-        expected = CORRUPTIONS[second](expected, parts[1], generator)
-        np.testing.assert_array_equal(corrupted(name, photograph(), severity), expected.numpy())
+        generators = [seeded()]
+        expected = CORRUPTIONS[first](photograph()[None], parts[0], generators)
+        expected = CORRUPTIONS[second](expected, parts[1], generators)
+        np.testing.assert_array_equal(corrupted(name, photograph(), severity), expected[0].numpy())
 
 
 def test_all_are_there_and_the_unseen_ones_are_not_trained_on() -> None:

@@ -45,7 +45,7 @@ def decibels(restorer: Restorer, corruption: str) -> tuple[float, float]:
     """PSNR to the clean photograph before and after, averaged over photographs."""
     pairs = []
     for clean in photographs():
-        corrupted = CORRUPTIONS[corruption](clean, 3, Generator().manual_seed(0))
+        corrupted = CORRUPTIONS[corruption](clean[None], 3, [Generator().manual_seed(0)])[0]
         restored = restorer(corrupted[None])[0]
         images = (image.numpy() for image in (corrupted, restored))
         pairs.append([peak_signal_noise_ratio(clean.numpy(), i, data_range=1) for i in images])

@@ -202,10 +202,10 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
             [Condition(name, level) for name in kinds for level in levels],
             batch_size=arguments.batch_size,
             seed=arguments.seed,
+            device=device,
             fidelity=arguments.fidelity,
             facts={
                 "vrdir-plug": __version__,
-                "device": device.type,
                 "recogniser": arguments.recogniser,
                 **facts,
             },

@@ -92,6 +92,7 @@ def run_gate(arguments: argparse.Namespace) -> int:
         [],
         batch_size=arguments.batch_size,
         seed=arguments.seed,
+        device=device,
         facts={"recogniser": arguments.recogniser, "recogniser sha256": sha256},
     )
     score = scoring(task, report, restorer, arguments)
@@ -119,11 +120,11 @@ def scoring(
     """Scores of every n-th image that could be read, under a condition."""
     read = set(report.images)
     samples = [sample for sample in task.samples if sample.name in read]
-    degradation = placed(restorer.degradation, next(restorer.parameters()).device)
+    device = next(restorer.parameters()).device
 
     def score(condition: Condition, nth: int) -> Scores:
         batch, seed = arguments.batch_size, arguments.seed
-        return scores_of(task, degradation, samples[::nth], condition, batch, seed)
+        return scores_of(task, restorer.degradation, samples[::nth], condition, batch, seed, device)
 
     return score
 

@@ -8,22 +8,28 @@ are ours, defined in their docstrings: haze, rain, low_light and the mixtures ra
 and haze_jpeg. Nothing is shared with the training degradations, so no result rests on a common
 formula.
 
-`CORRUPTIONS[name](image, severity, generator)` takes one RGB image (3, H, W), float in [0, 1], of
-any H, W >= 1, a severity from 1 to 5, and a CPU `torch.Generator` that alone decides the
-randomness. It returns an image of the same shape and dtype in 8-bit steps (k / 255, k whole), and
-raises ValueError for another severity, shape, dtype or range.
+`CORRUPTIONS[name](images, severity, generators)` takes RGB images (N, 3, H, W), float in [0, 1],
+of any H, W >= 1 and on any device, a severity from 1 to 5, and a `torch.Generator` on that device
+for each image, which alone decides its randomness: an image comes out the same in any batch. (The
+generators of a GPU and of a CPU draw other numbers from the same seed.) It returns images of the
+same shape, dtype and device in 8-bit steps (k / 255, k whole), and raises ValueError for another
+severity, shape, dtype or range, or another number or device of generators.
+
+All is computed in float64 on the device of the images, but for what Pillow does, image by image:
+it writes and reads the JPEG, averages the blocks of `pixelate` and draws the lines of `rain`.
 """
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from torch import Generator, Tensor
+from torch import Tensor
 
 from .filters import (
+    Generators,
     canny,
     centre_zoom,
     convolve,
@@ -31,11 +37,13 @@ from .filters import (
     equalised,
     gaussian,
     motion_kernel,
+    picked,
     plasma_fractal,
+    random,
     sample,
 )
 
-Corruption = Callable[[Tensor, int, Generator], Tensor]
+Corruption = Callable[[Tensor, int, Generators], Tensor]
 
 # low_light: a small-pixel camera at base gain, in electrons.
 FULL_WELL = 5000.0
@@ -43,22 +51,28 @@ READ_NOISE = 3.0
 
 
 def corruption(formula: Callable[..., Tensor], *levels: tuple[float, ...]) -> Corruption:
-    def corrupt(image: Tensor, severity: int, generator: Generator) -> Tensor:
-        if severity not in range(1, 6):
-            raise ValueError(f"severity is {severity!r}; it must be 1, 2, 3, 4 or 5")
-        check_image(image)
-        pixels = formula(image.detach().cpu().double(), generator, *levels[severity - 1])
-        return (eight_bits(pixels) / 255).to(image.dtype)
+    def corrupt(images: Tensor, severity: int, generators: Generators) -> Tensor:
+        check(images, severity, generators)
+        pixels = formula(images.detach().double(), generators, *levels[severity - 1])
+        return (eight_bits(pixels) / 255).to(images.dtype)
 
     return corrupt
 
 
-def check_image(image: Tensor) -> None:
-    right = image.ndim == 3 and image.shape[0] == 3 and image.numel() > 0
-    if not (right and image.is_floating_point() and image.min() >= 0 and image.max() <= 1):
+def check(images: Tensor, severity: int, generators: Generators) -> None:
+    if severity not in range(1, 6):
+        raise ValueError(f"severity is {severity!r}; it must be 1, 2, 3, 4 or 5")
+    right = images.ndim == 4 and images.shape[1] == 3 and images.numel() > 0
+    if not (right and images.is_floating_point() and images.min() >= 0 and images.max() <= 1):
         raise ValueError(
-            "expected one RGB image (3, H, W), float in [0, 1]; got "
-            f"{tuple(image.shape)} of {image.dtype} or values outside [0, 1]"
+            "expected RGB images (N, 3, H, W), float in [0, 1]; got "
+            f"{tuple(images.shape)} of {images.dtype} or values outside [0, 1]"
+        )
+    devices = [g.device for g in generators]
+    if devices != [images.device] * len(images):
+        raise ValueError(
+            f"expected a generator on {images.device} for each of {len(images)} images; "
+            f"got {len(devices)} on {sorted(set(map(str, devices)))}"
         )
 
 
@@ -69,44 +83,53 @@ def eight_bits(pixels: Tensor) -> Tensor:
     return (pixels.clamp(0, 1) * 255 + 1e-3).floor()
 
 
-def normal(shape: torch.Size, generator: Generator) -> Tensor:
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
+def normal(shape: Sequence[int], generators: Generators) -> Tensor:
+    """Standard normal, float64: (N, *shape), each image's from its own generator."""
+    return torch.stack(
+        [torch.randn(shape, generator=g, device=g.device, dtype=torch.float64) for g in generators]
+    )
 
 
-def uniform(low: float, high: float, generator: Generator) -> float:
-    return low + (high - low) * torch.rand((), generator=generator, dtype=torch.float64).item()
+def poisson(rates: Tensor, generators: Generators) -> Tensor:
+    pairs = zip(rates, generators, strict=True)
+    return torch.stack([torch.poisson(rate, generator=g) for rate, g in pairs])
+
+
+def uniform(low: float, high: float, generators: Generators) -> Tensor:
+    """One number for each image, (N, 1, 1)."""
+    return low + (high - low) * random((1, 1), generators)
 
 
 # --- noise ---------------------------------------------------------------------------------------
 
 
-def gaussian_noise(pixels: Tensor, generator: Generator, sigma: float) -> Tensor:
-    return pixels + sigma * normal(pixels.shape, generator)
+def gaussian_noise(pixels: Tensor, generators: Generators, sigma: float) -> Tensor:
+    return pixels + sigma * normal(pixels.shape[1:], generators)
 
 
-def shot_noise(pixels: Tensor, generator: Generator, photons: float) -> Tensor:
-    return torch.poisson(pixels * photons, generator=generator) / photons
+def shot_noise(pixels: Tensor, generators: Generators, photons: float) -> Tensor:
+    return poisson(pixels * photons, generators) / photons
 
 
-def impulse_noise(pixels: Tensor, generator: Generator, amount: float) -> Tensor:
+def impulse_noise(pixels: Tensor, generators: Generators, amount: float) -> Tensor:
     """Salt and pepper, half and half, on a share of all channel values."""
-    hit, salt = torch.rand((2, *pixels.shape), generator=generator, dtype=pixels.dtype)
+    hit, salt = random((2, *pixels.shape[1:]), generators).unbind(1)
     return torch.where(hit < amount, (salt < 0.5).to(pixels.dtype), pixels)
 
 
-def speckle_noise(pixels: Tensor, generator: Generator, sigma: float) -> Tensor:
-    return pixels + pixels * sigma * normal(pixels.shape, generator)
+def speckle_noise(pixels: Tensor, generators: Generators, sigma: float) -> Tensor:
+    return pixels + pixels * sigma * normal(pixels.shape[1:], generators)
 
 
 # --- blur ----------------------------------------------------------------------------------------
 
 
-def gaussian_blur(pixels: Tensor, _: Generator, sigma: float) -> Tensor:
+def gaussian_blur(pixels: Tensor, _: Generators, sigma: float) -> Tensor:
     return gaussian(pixels, sigma)
 
 
-def defocus_blur(pixels: Tensor, _: Generator, radius: int, alias_blur: float) -> Tensor:
-    return convolve(pixels, smooth_disk(radius, alias_blur))
+def defocus_blur(pixels: Tensor, _: Generators, radius: int, alias_blur: float) -> Tensor:
+    return convolve(pixels, smooth_disk(radius, alias_blur).to(pixels.device))
 
 
 def smooth_disk(radius: int, alias_blur: float) -> Tensor:
@@ -116,36 +139,70 @@ def smooth_disk(radius: int, alias_blur: float) -> Tensor:
     # ImageNet-C cuts the smoothing off at one pixel for small disks, at two for large ones.
     near = torch.arange(-1, 2) if radius <= 8 else torch.arange(-2, 3)
     bell = torch.exp(-(near.double() ** 2) / (2 * alias_blur**2))
-    return convolve((disk / disk.sum())[None], torch.outer(bell, bell) / bell.sum() ** 2)[0]
+    bells = torch.outer(bell, bell) / bell.sum() ** 2
+    return convolve((disk / disk.sum())[None, None], bells)[0, 0]
 
 
 def glass_blur(
-    pixels: Tensor, generator: Generator, sigma: float, reach: int, rounds: int
+    pixels: Tensor, generators: Generators, sigma: float, reach: int, rounds: int
 ) -> Tensor:
     """Blur, replace pixels by near ones from the bottom right to the top left, blur again.
 
     The published code means to swap them, but its numpy views alias: what it does, and what the
     released images show, is to copy the other pixel over this one. So does this function.
     """
-    height, width = pixels.shape[1:]
-    blurred = eight_bits(gaussian(pixels, sigma)) / 255
-    rows, columns = (range(side - reach, reach, -1) for side in (height, width))
-    place = torch.tensor([r * width + c for r in rows for c in columns], dtype=torch.long)  # (P,)
-    origin = list(range(height * width))
+    height, width = pixels.shape[2:]
+    moved = eight_bits(gaussian(pixels, sigma)) / 255
+    # the places in the order of the published loop, counted along the rows
+    rows, columns = (
+        torch.arange(reach + 1, max(side - reach, reach) + 1, device=pixels.device).flip(0)
+        for side in (height, width)
+    )
+    places = (rows[:, None] * width + columns).flatten()
     for _ in range(rounds):
-        steps = torch.randint(-reach, reach, (2, len(place)), generator=generator)
-        nearby = place + steps[0] * width + steps[1]
-        for here, there in zip(place.tolist(), nearby.tolist(), strict=True):
-            origin[here] = origin[there]
-    moved = blurred.flatten(1)[:, torch.tensor(origin)].view(pixels.shape)
+        steps = torch.stack(
+            [
+                torch.randint(-reach, reach, (2, len(places)), generator=g, device=g.device)
+                for g in generators
+            ]
+        )
+        origins = copied_from(places, places + steps[:, 0] * width + steps[:, 1], height * width)
+        moved = picked(moved, origins.unflatten(1, (height, width)))
     return gaussian(moved, sigma)
 
 
-def motion_blur(pixels: Tensor, generator: Generator, radius: int, sigma: float) -> Tensor:
-    return convolve(pixels, motion_kernel(radius, sigma, uniform(-45, 45, generator)), "edge")
+def copied_from(places: Tensor, nearby: Tensor, count: int) -> Tensor:
+    """Whose value each of `count` pixels holds (N, count) after copying one pixel after the other.
+
+    From `nearby` (N, P) to `places` (P,), in this order: a pixel that was copied to before hands
+    on its new value. Chains of copies are followed by doubling, all pixels at once.
+    """
+    turn = torch.full((count,), len(places), device=places.device)
+    turn[places] = torch.arange(len(places), device=places.device)
+    # pixels 0 ... count - 1 as they end, then the same as they began, which lead to themselves
+    links = torch.arange(2 * count, device=places.device).repeat(len(nearby), 1)
+    links[:, :count] += count
+    copied_before = turn[nearby] < turn[places]
+    links[:, places] = torch.where(copied_before, nearby, nearby + count)
+    while True:
+        further = links.gather(1, links)
+        if torch.equal(further, links):
+            return links[:, :count] - count
+        links = further
 
 
-def zoom_blur(pixels: Tensor, _: Generator, stop: float, step: float) -> Tensor:
+def motion_blur(pixels: Tensor, generators: Generators, radius: int, sigma: float) -> Tensor:
+    angles = uniform(-45, 45, generators)
+    return convolve(pixels, motion_kernels(radius, sigma, angles), "edge")
+
+
+def motion_kernels(radius: int, sigma: float, angles: Tensor) -> Tensor:
+    """One for each image, of its angle in degrees (N, 1, 1): (N, 1, K, K)."""
+    kernels = [motion_kernel(radius, sigma, angle) for angle in angles.flatten().tolist()]
+    return torch.stack(kernels)[:, None].to(angles.device)
+
+
+def zoom_blur(pixels: Tensor, _: Generators, stop: float, step: float) -> Tensor:
     factors = np.arange(1, stop, step)
     zoomed = sum((centre_zoom(pixels, float(f)) for f in factors), torch.zeros_like(pixels))
     return (pixels + zoomed) / (len(factors) + 1)
@@ -154,19 +211,20 @@ def zoom_blur(pixels: Tensor, _: Generator, stop: float, step: float) -> Tensor:
 # --- weather -------------------------------------------------------------------------------------
 
 
-def snow(pixels: Tensor, generator: Generator, *levels: float) -> Tensor:
+def snow(pixels: Tensor, generators: Generators, *levels: float) -> Tensor:
     """Enlarged, thresholded and motion-blurred noise, twice, over a paler scene."""
     mean, deviation, zoom, threshold, radius, sigma, kept = levels
-    flakes = centre_zoom(mean + deviation * normal(pixels[:1].shape, generator), zoom)
+    noise = normal((1, *pixels.shape[2:]), generators)  # (N, 1, H, W)
+    flakes = centre_zoom(mean + deviation * noise, zoom)
     flakes = torch.where(flakes < threshold, 0, eight_bits(flakes) / 255)
-    kernel = motion_kernel(int(radius), sigma, uniform(-135, -45, generator))
-    flakes = (convolve(flakes, kernel, "edge") * 255).round() / 255
-    grey = torch.tensor([0.299, 0.587, 0.114], dtype=pixels.dtype) @ pixels.flatten(1)
-    pale = torch.maximum(pixels, (grey * 1.5 + 0.5).view(1, *pixels.shape[1:]))
-    return kept * pixels + (1 - kept) * pale + flakes + flakes.rot90(2, (1, 2))
+    kernels = motion_kernels(int(radius), sigma, uniform(-135, -45, generators))
+    flakes = (convolve(flakes, kernels, "edge") * 255).round() / 255
+    grey = (colour(pixels, 0.299, 0.587, 0.114) * pixels).sum(1, keepdim=True)
+    pale = torch.maximum(pixels, grey * 1.5 + 0.5)
+    return kept * pixels + (1 - kept) * pale + flakes + flakes.rot90(2, (2, 3))
 
 
-def frost(pixels: Tensor, generator: Generator, scene: float, ice: float) -> Tensor:
+def frost(pixels: Tensor, generators: Generators, scene: float, ice: float) -> Tensor:
     """The published weights of scene and ice; the ice itself is drawn, which is a deviation.
 
     ImageNet-C crops one of five photographs of frosted panes, which cannot be shipped. Here a
@@ -174,27 +232,27 @@ def frost(pixels: Tensor, generator: Generator, scene: float, ice: float) -> Ten
     degrees apart as ice grows. Figures for `frost` compare with each other, not with published
     ones.
     """
-    height, width = pixels.shape[1:]
-    film = plasma_fractal(max(height, width), 1.4, generator)[:height, :width]
-    turn = uniform(0, 60, generator)
+    height, width = pixels.shape[2:]
+    film = plasma_fractal(max(height, width), 1.4, generators)[:, None, :height, :width]
+    turn = uniform(0, 60, generators)
     needles = torch.zeros_like(film)
     for axis in range(6):
-        seeds = torch.rand((1, height, width), generator=generator, dtype=pixels.dtype) < 0.006
-        kernel = motion_kernel(12, 12, turn + 60 * axis)
-        grown = convolve(seeds.double(), kernel / kernel.max())[0]
+        seeds = random((1, height, width), generators) < 0.006
+        kernels = motion_kernels(12, 12, turn + 60 * axis)
+        grown = convolve(seeds.double(), kernels / kernels.amax((2, 3), keepdim=True))
         needles = torch.maximum(needles, grown.clamp(0, 1))
-    tint = torch.tensor([0.82, 0.92, 1], dtype=pixels.dtype).view(3, 1, 1)
+    tint = colour(pixels, 0.82, 0.92, 1)
     return scene * pixels + ice * tint * (film.square() + needles * film).clamp(0, 1)
 
 
-def fog(pixels: Tensor, generator: Generator, strength: float, decay: float) -> Tensor:
-    height, width = pixels.shape[1:]
-    haze = plasma_fractal(max(height, width), decay, generator)[:height, :width]
-    brightest = pixels.max()
+def fog(pixels: Tensor, generators: Generators, strength: float, decay: float) -> Tensor:
+    height, width = pixels.shape[2:]
+    haze = plasma_fractal(max(height, width), decay, generators)[:, None, :height, :width]
+    brightest = pixels.amax((1, 2, 3), keepdim=True)
     return (pixels + strength * haze) * brightest / (brightest + strength)
 
 
-def haze(pixels: Tensor, generator: Generator, scattering: float) -> Tensor:
+def haze(pixels: Tensor, generators: Generators, scattering: float) -> Tensor:
     """Koschmieder's law J t + A (1 - t), t = exp(-scattering * depth), with depth over the image.
 
     The airlight A is grey, from 0.7 to 1, as in RESIDE (Li et al., 2019), whose scattering
@@ -203,16 +261,16 @@ def haze(pixels: Tensor, generator: Generator, scattering: float) -> Tensor:
     and a half of the height, brought nearer by up to a third where things stand on it (a plasma
     fractal).
     """
-    height, width = pixels.shape[1:]
-    airlight, horizon = uniform(0.7, 1, generator), uniform(0.125, 0.5, generator)
-    below = (torch.arange(height, dtype=pixels.dtype) / height - horizon).clamp(min=0)
-    plane = 0.2 / (0.2 + below)[:, None]
-    things = plasma_fractal(max(height, width), 2, generator)[:height, :width]
-    transmission = torch.exp(-scattering * plane * (1 - things / 3))
-    return pixels * transmission + airlight * (1 - transmission)
+    height, width = pixels.shape[2:]
+    airlight, horizon = uniform(0.7, 1, generators), uniform(0.125, 0.5, generators)
+    down = torch.arange(height, dtype=pixels.dtype, device=pixels.device)[:, None] / height
+    plane = 0.2 / (0.2 + (down - horizon).clamp(min=0))  # (N, H, 1)
+    things = plasma_fractal(max(height, width), 2, generators)[:, :height, :width]
+    transmission = torch.exp(-scattering * plane * (1 - things / 3))[:, None]
+    return pixels * transmission + airlight[:, None] * (1 - transmission)
 
 
-def rain(pixels: Tensor, generator: Generator, drops: float, brightness: float) -> Tensor:
+def rain(pixels: Tensor, generators: Generators, drops: float, brightness: float) -> Tensor:
     """Streaks of falling drops: `drops` to a thousand pixels, in front of an unchanged scene.
 
     A drop at distance z (uniform from 1 to 4) leaves a streak of H / (6 z) pixels, at least 2,
@@ -221,89 +279,97 @@ def rain(pixels: Tensor, generator: Generator, drops: float, brightness: float) 
     to `brightness`: what shows through is light of 0.9 (Garg and Nayar, 2007: drops refract the
     bright sky).
     """
-    height, width = pixels.shape[1:]
+    height, width = pixels.shape[2:]
+    count = math.ceil(drops * height * width / 1000)
+    slants = uniform(-20, 20, generators).flatten().tolist()
+    fallen = [torch.rand((count, 4), generator=g, device=g.device).tolist() for g in generators]
+    drawn = [streaks(height, width, *drop) for drop in zip(slants, fallen, strict=True)]
+    cover = brightness * torch.stack(drawn)[:, None].to(pixels.device)
+    return pixels + cover * (0.9 - pixels)
+
+
+def streaks(height: int, width: int, slant: float, drops: list[list[float]]) -> Tensor:
+    """How far drops hide each pixel (H, W), float32: each x, y, z and turn, all from 0 to 1."""
     canvas = Image.new("L", (2 * width, 2 * height))
     draw = ImageDraw.Draw(canvas)
-    count = math.ceil(drops * height * width / 1000)
-    slant = uniform(-20, 20, generator)
-    for x, y, z, turn in torch.rand((count, 4), generator=generator).tolist():
+    for x, y, z, turn in drops:
         angle, far = math.radians(slant + 6 * turn - 3), 1 + 3 * z
         length = max(height / 6 / far, 2) * 2
         start = 2 * width * x, (2 * height + length) * y - length
         end = start[0] + length * math.sin(angle), start[1] + length * math.cos(angle)
         draw.line((start, end), fill=255, width=round(3 / far + 1))
-    streaks = torch.from_numpy(np.array(canvas.reduce(2))) / 255.0
-    return pixels + brightness * streaks * (0.9 - pixels)
+    return torch.from_numpy(np.array(canvas.reduce(2))) / 255.0
 
 
-def spatter(pixels: Tensor, generator: Generator, *levels: float) -> Tensor:
+def spatter(pixels: Tensor, generators: Generators, *levels: float) -> Tensor:
     """Drops of water (severities 1 to 3) or mud on the lens: blurred noise above a threshold."""
     mean, deviation, sigma, threshold, strength, muddy = levels
-    liquid = gaussian(mean + deviation * normal(pixels[:1].shape, generator), sigma)[0]
+    noise = normal((1, *pixels.shape[2:]), generators)  # (N, 1, H, W)
+    liquid = gaussian(mean + deviation * noise, sigma)
     if muddy:
-        cover = gaussian((liquid > threshold).double()[None], strength)
+        cover = gaussian((liquid > threshold).double(), strength)
         cover = torch.where(cover < 0.8, 0, cover)
-        return pixels * (1 - cover) + cover * colour(63, 42, 20)
-    cover = water(torch.where(liquid < threshold, 0, liquid))
-    return pixels + strength * cover * colour(175, 238, 238)
+        return pixels * (1 - cover) + cover * colour(pixels, 63, 42, 20) / 255
+    cover = water(torch.where(liquid < threshold, 0, liquid)[:, 0])[:, None]
+    return pixels + strength * cover * colour(pixels, 175, 238, 238) / 255
 
 
-def colour(*levels: int) -> Tensor:
-    return torch.tensor(levels, dtype=torch.float64).view(3, 1, 1) / 255
+def colour(like: Tensor, *channels: float) -> Tensor:
+    return like.new_tensor(channels).view(3, 1, 1)
 
 
 def water(liquid: Tensor) -> Tensor:
-    """The light that drops (H, W) refract, at most 1: embossed by the distance to their rims.
+    """The light that drops (N, H, W) refract, at most 1: embossed by the distance to their rims.
 
     The published chain of 8-bit OpenCV filters. The distance is exact where OpenCV's 5 x 5 mask is
     an approximation.
     """
     levels = eight_bits(liquid)
-    box = torch.full((3, 3), 1 / 9, dtype=torch.float64)
-    emboss = torch.tensor([[2, 1, 0], [1, 1, -1], [0, -1, -2]], dtype=torch.float64)
+    box = torch.full_like(levels[0, :1, :1], 1 / 9).expand(3, 3)
+    emboss = levels.new_tensor([[2, 1, 0], [1, 1, -1], [0, -1, -2]])
     rims = distance(canny(levels, 50, 150), 20)
-    rims = (convolve(rims[None], box) + 1e-6).floor()
-    rims = convolve(equalised(rims[0])[None], emboss).round().clamp(0, 255)
-    light = levels * convolve(rims, box).round()[0]
-    return light / light.max().clamp(min=1)
+    rims = (convolve(rims[:, None], box)[:, 0] + 1e-6).floor()
+    rims = torch.stack([equalised(plane) for plane in rims])
+    rims = convolve(rims[:, None], emboss).round().clamp(0, 255)
+    light = levels * convolve(rims, box).round()[:, 0]
+    return light / light.amax((1, 2), keepdim=True).clamp(min=1)
 
 
 # --- light and colour ----------------------------------------------------------------------------
 
 
-def low_light(pixels: Tensor, generator: Generator, exposure: float) -> Tensor:
+def low_light(pixels: Tensor, generators: Generators, exposure: float) -> Tensor:
     """Photograph the scene with a fraction of the light, at unchanged gain.
 
     sRGB is decoded to linear light (IEC 61966-2-1) and scaled by the exposure. Photons arrive as a
     Poisson process (shot noise), the sensor adds normal read noise, and sRGB is encoded again.
     """
     linear = torch.where(pixels <= 0.04045, pixels / 12.92, ((pixels + 0.055) / 1.055) ** 2.4)
-    shot = torch.poisson(linear * exposure * FULL_WELL, generator=generator)
-    read = READ_NOISE * torch.randn(shot.shape, generator=generator, dtype=shot.dtype)
+    shot = poisson(linear * exposure * FULL_WELL, generators)
+    read = READ_NOISE * normal(shot.shape[1:], generators)
     dark = ((shot + read) / FULL_WELL).clamp(0, 1)
     return torch.where(dark <= 0.0031308, 12.92 * dark, 1.055 * dark ** (1 / 2.4) - 0.055)
 
 
-def brightness(pixels: Tensor, _: Generator, more: float) -> Tensor:
+def brightness(pixels: Tensor, _: Generators, more: float) -> Tensor:
     """A higher V of HSV, at the same hue and saturation."""
-    value = pixels.amax(0)
+    value = pixels.amax(1, keepdim=True)
     lifted = (value + more).clamp(0, 1)
     return torch.where(value > 0, pixels * lifted / value, lifted)
 
 
-def contrast(pixels: Tensor, _: Generator, kept: float) -> Tensor:
-    mean = pixels.mean(dim=(1, 2), keepdim=True)  # (3, 1, 1)
+def contrast(pixels: Tensor, _: Generators, kept: float) -> Tensor:
+    mean = pixels.mean(dim=(2, 3), keepdim=True)  # (N, 3, 1, 1)
     return mean + kept * (pixels - mean)
 
 
-def saturate(pixels: Tensor, _: Generator, factor: float, more: float) -> Tensor:
+def saturate(pixels: Tensor, _: Generators, factor: float, more: float) -> Tensor:
     """Another S of HSV, at the same hue and value; grey counts as red, as in scikit-image."""
-    value = pixels.amax(0)
-    saturation = 1 - pixels.amin(0) / value.clamp(min=1e-12)
-    red = torch.tensor([0.0, 1, 1], dtype=pixels.dtype).view(3, 1, 1)
+    value = pixels.amax(1, keepdim=True)
+    saturation = 1 - pixels.amin(1, keepdim=True) / value.clamp(min=1e-12)
     # how far each channel lies from the value, 1 for the farthest
     depth = (1 - pixels / value.clamp(min=1e-12)) / saturation.clamp(min=1e-12)
-    depth = torch.where((saturation > 0) & (value > 0), depth, red)
+    depth = torch.where((saturation > 0) & (value > 0), depth, colour(pixels, 0, 1, 1))
     saturation = torch.where(value > 0, saturation, 0)
     return value * (1 - depth * (factor * saturation + more).clamp(0, 1))
 
@@ -312,48 +378,58 @@ def saturate(pixels: Tensor, _: Generator, factor: float, more: float) -> Tensor
 
 
 def elastic_transform(
-    pixels: Tensor, generator: Generator, strength: float, sigma: float, shift: float
+    pixels: Tensor, generators: Generators, strength: float, sigma: float, shift: float
 ) -> Tensor:
     """A random affine map, then a random smooth displacement of every pixel, in pixels.
 
     The affine map samples exactly, where OpenCV rounds to 1/32 of a pixel.
     """
-    height, width = pixels.shape[1:]
+    height, width = pixels.shape[2:]
     rows, columns = torch.meshgrid(
-        torch.arange(height).double(), torch.arange(width).double(), indexing="ij"
+        torch.arange(height, dtype=pixels.dtype, device=pixels.device),
+        torch.arange(width, dtype=pixels.dtype, device=pixels.device),
+        indexing="ij",
     )
-    warped = sample(pixels, *affine(rows, columns, shift, generator), border="reflect")
-    noise = 2 * torch.rand((2, height, width), generator=generator, dtype=pixels.dtype) - 1
-    right, down = strength * gaussian(noise, sigma, truncate=3, border="symmetric")
+    warped = sample(pixels, *affine(rows, columns, shift, generators), border="reflect")
+    noise = 2 * random((2, height, width), generators) - 1
+    right, down = (strength * gaussian(noise, sigma, truncate=3, border="symmetric")).unbind(1)
     return sample(warped, rows + down, columns + right, border="symmetric")
 
 
 def affine(
-    rows: Tensor, columns: Tensor, shift: float, generator: Generator
+    rows: Tensor, columns: Tensor, shift: float, generators: Generators
 ) -> tuple[Tensor, Tensor]:
-    """Where each pixel comes from, if three points about the middle go up to `shift` astray."""
+    """Where each pixel comes from (N, H, W), if three points go up to `shift` pixels astray."""
     height, width = rows.shape
     side = max(min(height, width) // 3, 1)
-    corners = torch.tensor([[side, side], [side, -side], [-side, -side]], dtype=torch.float64)
-    corners = corners + torch.tensor([height // 2, width // 2])
-    random = torch.rand((3, 2), generator=generator, dtype=torch.float64)
-    moved = torch.cat([corners + shift * (2 * random - 1), torch.ones(3, 1)], 1)  # (3, 3)
-    back = torch.linalg.solve(moved, corners)  # (3, 2): [x, y, 1] @ back is the origin
-    places = torch.stack([columns, rows, torch.ones_like(rows)], -1) @ back
+    corners = rows.new_tensor([[side, side], [side, -side], [-side, -side]])
+    corners = corners + rows.new_tensor([height // 2, width // 2])
+    moved = corners + shift * (2 * random((3, 2), generators) - 1)
+    moved = torch.cat([moved, torch.ones_like(moved[..., :1])], 2)  # (N, 3, 3)
+    back = torch.linalg.solve(moved, corners.expand(len(moved), 3, 2))  # [x, y, 1] @ back: origin
+    places = torch.stack([columns, rows, torch.ones_like(rows)], -1) @ back[:, None]
     return places[..., 1], places[..., 0]
 
 
-def pixelate(pixels: Tensor, _: Generator, share: float) -> Tensor:
-    image = pillow(pixels)
-    small = max(int(image.width * share), 1), max(int(image.height * share), 1)
+def pixelate(pixels: Tensor, _: Generators, share: float) -> Tensor:
+    height, width = pixels.shape[2:]
+    small = max(int(width * share), 1), max(int(height * share), 1)
     box = Image.Resampling.BOX
-    return from_pillow(image.resize(small, box).resize(image.size, box))
+    return by_pillow(lambda image: image.resize(small, box).resize((width, height), box), pixels)
 
 
-def jpeg_compression(pixels: Tensor, _: Generator, quality: int) -> Tensor:
-    encoded = io.BytesIO()
-    pillow(pixels).save(encoded, "JPEG", quality=quality)
-    return from_pillow(Image.open(encoded))
+def jpeg_compression(pixels: Tensor, _: Generators, quality: int) -> Tensor:
+    def stored(image: Image.Image) -> Image.Image:
+        encoded = io.BytesIO()
+        image.save(encoded, "JPEG", quality=quality)
+        return Image.open(encoded)
+
+    return by_pillow(stored, pixels)
+
+
+def by_pillow(change: Callable[[Image.Image], Image.Image], pixels: Tensor) -> Tensor:
+    images = [from_pillow(change(pillow(one))) for one in pixels.cpu()]
+    return torch.stack(images).to(pixels.device)
 
 
 def pillow(pixels: Tensor) -> Image.Image:
@@ -371,11 +447,10 @@ def from_pillow(image: Image.Image) -> Tensor:
 def mixture(first: str, second: str) -> Corruption:
     """Two at once, the first at severities 1, 2, 2, 3, 3 and the second at 1, 1, 2, 2, 3."""
 
-    def corrupt(image: Tensor, severity: int, generator: Generator) -> Tensor:
-        if severity not in range(1, 6):
-            raise ValueError(f"severity is {severity!r}; it must be 1, 2, 3, 4 or 5")
-        image = CORRUPTIONS[first](image, severity // 2 + 1, generator)
-        return CORRUPTIONS[second](image, (severity + 1) // 2, generator)
+    def corrupt(images: Tensor, severity: int, generators: Generators) -> Tensor:
+        check(images, severity, generators)
+        images = CORRUPTIONS[first](images, severity // 2 + 1, generators)
+        return CORRUPTIONS[second](images, (severity + 1) // 2, generators)
 
     return corrupt
 

@@ -66,14 +66,15 @@ def shown(
     report: Report, task: Task, restore: Restore, condition: Condition, sample: Sample
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Clean, degraded and restored, as the evaluation had them."""
-    clean = task.load(sample)
-    degraded = corrupt(condition, sample, clean, int(report.pipeline["seed"]))
+    clean = task.load(sample)[None].to(str(report.pipeline["device"]))
+    degraded = corrupt(condition, [sample], clean, int(report.pipeline["seed"]))
     try:
-        restored = restore(degraded[None].clone())[0].cpu()
+        restored = restore(degraded.clone()).to(clean.device)
     except Exception:
         # the report names the image: the evaluation went on, and so does the page
         restored = torch.zeros_like(degraded)
-    return middle(clean), middle(degraded), middle(restored)
+    first, second, third = (middle(images[0].cpu()) for images in (clean, degraded, restored))
+    return first, second, third
 
 
 def middle(image: Tensor) -> Tensor:

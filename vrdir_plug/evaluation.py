@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from threading import Barrier
 from typing import Any, NamedTuple, Protocol
@@ -157,6 +156,7 @@ def evaluate(
     *,
     batch_size: int = 32,
     seed: int = 0,
+    device: torch.device | str = "cpu",
     fidelity: bool = False,
     facts: Mapping[str, str | int] | None = None,
     state: Path | None = None,
@@ -164,6 +164,7 @@ def evaluate(
     """Put every restorer before the recogniser, on clean images and under each condition.
 
     Args:
+        device: where images are corrupted, and given to the restorers.
         fidelity: measure PSNR and SSIM against the clean image, too (needs scikit-image).
         facts: what else the report should say of the pipeline; part of its hash.
         state: a file that keeps finished conditions; it is deleted by nobody here.
@@ -173,8 +174,9 @@ def evaluate(
             of no use for the task; the state is of another evaluation.
     """
     samples, skipped = readable(task)
-    conditions = [CLEAN, *conditions]
-    pipeline: dict[str, str | int] = {**task.facts, "seed": seed, **versions(), **(facts or {})}
+    conditions, device = [CLEAN, *conditions], torch.device(device)
+    pipeline: dict[str, str | int] = {**task.facts, "seed": seed, "device": device.type}
+    pipeline |= {**versions(), **(facts or {})}
     pipeline["fidelity"] = "measured" if fidelity else "not measured"
     pipeline["bootstrap"] = f"{task.resamples} draws"
     pipeline["images sha256"] = digest([[sample.name, sample.label] for sample in samples])
@@ -186,7 +188,8 @@ def evaluate(
             if condition in kept.done:
                 bar.update(len(samples))
                 continue
-            batches = degraded(task, samples, condition, batch_size if task.one_size else 1, seed)
+            count = batch_size if task.one_size else 1
+            batches = degraded(task, samples, condition, count, seed, device)
             kept.add(condition, *run_condition(task, restorers, condition, batches, fidelity, bar))
     return report(task, samples, skipped, pipeline, list(restorers), conditions, kept)
 
@@ -258,7 +261,7 @@ def readable(task: Task) -> tuple[list[Sample], list[str]]:
 
 
 class Batch(NamedTuple):
-    """Samples with their images (N, 3, H, W), clean and degraded."""
+    """Samples with their images (N, 3, H, W), clean and degraded, on the evaluation's device."""
 
     samples: Sequence[Sample]
     clean: Tensor
@@ -281,30 +284,39 @@ def single_threads(count: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def degraded(
-    task: Task, samples: Sequence[Sample], condition: Condition, batch_size: int, seed: int
+    task: Task,
+    samples: Sequence[Sample],
+    condition: Condition,
+    batch_size: int,
+    seed: int,
+    device: torch.device,
 ) -> Iterator[Batch]:
-    """Made on threads, a batch ahead of the one that is looked at."""
+    """Each made on a thread, ahead of the one that is looked at."""
 
-    def made(sample: Sample) -> tuple[Tensor, Tensor]:
-        clean = task.load(sample)
-        return clean, corrupt(condition, sample, clean, seed)
+    def made(part: Sequence[Sample]) -> Batch:
+        clean = torch.stack([task.load(sample) for sample in part]).to(device)
+        return Batch(part, clean, corrupt(condition, part, clean, seed))
 
+    parts = [samples[start : start + batch_size] for start in range(0, len(samples), batch_size)]
     threads = os.cpu_count() or 1
     with single_threads(threads) as pool:
-        pairs = ahead(pool, made, samples, 2 * max(batch_size, threads))
-        for start in range(0, len(samples), batch_size):
-            part = samples[start : start + batch_size]
-            clean, pixels = zip(*islice(pairs, len(part)), strict=True)
-            yield Batch(part, torch.stack(clean), torch.stack(pixels))
+        yield from ahead(pool, made, parts, threads + 1)
 
 
-def corrupt(condition: Condition, sample: Sample, image: Tensor, seed: int) -> Tensor:
+def corrupt(condition: Condition, samples: Sequence[Sample], images: Tensor, seed: int) -> Tensor:
+    """Images (N, 3, H, W) of the samples under a condition, on the device where they are."""
     if condition == CLEAN:
-        return image
+        return images
+    generators = [generator_of(condition, sample, seed, images.device) for sample in samples]
+    return CORRUPTIONS[condition.corruption](images, condition.severity, generators)
+
+
+def generator_of(
+    condition: Condition, sample: Sample, seed: int, device: torch.device
+) -> Generator:
     key = f"{seed} {sample.name} {condition.corruption} {condition.severity}"
     number = hashlib.sha256(key.encode()).digest()[:8]
-    generator = Generator().manual_seed(int.from_bytes(number, "big", signed=True))
-    return CORRUPTIONS[condition.corruption](image, condition.severity, generator)
+    return Generator(device).manual_seed(int.from_bytes(number, "big", signed=True))
 
 
 def run_condition(
@@ -361,7 +373,7 @@ def look(task: Task, restore: Restore, batch: Batch, fidelity: bool) -> list[Loo
         return [Look(None, f"{type(error).__name__}: {error}", worst)]
     quality = [
         (round(psnr(image, clean), 3), round(ssim(image, clean), 4)) if fidelity else None
-        for image, clean in zip(restored.cpu(), batch.clean, strict=True)
+        for image, clean in zip(restored.cpu(), batch.clean.cpu(), strict=True)
     ]
     return [Look(answer, "", q) for answer, q in zip(answers, quality, strict=True)]
 

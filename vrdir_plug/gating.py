@@ -114,8 +114,9 @@ def scores_of(
     condition: Condition,
     batch_size: int = 32,
     seed: int = 0,
+    device: torch.device | str = "cpu",
 ) -> Scores:
     """The score of each sample under a condition, (N,); pixels as `evaluate` makes them."""
-    batches = degraded(task, samples, condition, batch_size, seed)
+    batches = degraded(task, samples, condition, batch_size, seed, torch.device(device))
     found = [degradation(batch.degraded).cpu() for batch in batches]
     return torch.cat(found).double().numpy()
