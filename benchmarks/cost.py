@@ -3,9 +3,9 @@
 `python benchmarks/cost.py` prints parameters, multiply-accumulates at 224 px, and, on the CPU or on
 the GPU if there is one, the time of a restorer's forward pass divided by that of a ResNet50 and of
 an EfficientNet-Lite0. The two are run in turn, so that a machine that changes its pace does not
-change the ratio; the median over the rounds counts. On a GPU it prints a table for one image and
-one for many, call by call and replayed as a CUDA graph: call by call the time of one image is the
-number of calls.
+change the ratio; the median over the rounds counts. Tables are for one image and for many, call by
+call, compiled (all of them: the recognisers too), and on a GPU replayed as a CUDA graph: call by
+call the time of one image is the number of calls there.
 """
 
 from collections.abc import Callable
@@ -38,14 +38,16 @@ def sizes(profile: str) -> list[str]:
 class Setting(NamedTuple):
     batch: int
     dtype: torch.dtype
-    graph: bool = False
+    how: str = ""  # or "compiled", "as a CUDA graph"
 
 
-ON_CPU = (Setting(1, torch.float32),)
+COMPILED, GRAPH = "compiled", "as a CUDA graph"
+ON_CPU = (Setting(1, torch.float32), Setting(1, torch.float32, COMPILED))
 ON_GPU = (
     Setting(1, torch.float32),
-    Setting(1, torch.float16, graph=True),
+    Setting(1, torch.float16, GRAPH),
     Setting(64, torch.float16),
+    Setting(64, torch.float16, COMPILED),
 )
 
 
@@ -65,7 +67,9 @@ def table(setting: Setting) -> None:
 
     def prepared(network: nn.Module) -> Any:
         network = ready(network, DEVICE, setting.dtype)
-        return replayed(network, images) if setting.graph else network
+        if setting.how == COMPILED:
+            return torch.compile(network, fullgraph=True)
+        return replayed(network, images) if setting.how == GRAPH else network
 
     recognisers = {
         "ResNet50": prepared(torchvision.models.resnet50()),
@@ -73,9 +77,9 @@ def table(setting: Setting) -> None:
     }
     threads = f"{torch.get_num_threads()} threads"
     where = torch.cuda.get_device_name() if DEVICE.type == "cuda" else threads
-    how = ", as a CUDA graph" if setting.graph else ""
     precision = str(setting.dtype).removeprefix("torch.")
-    print(f"{DEVICE}, {where}, {precision}, {SIZE} px, batch {setting.batch}{how}")
+    what = [DEVICE, where, precision, f"{SIZE} px", f"batch {setting.batch}", setting.how]
+    print(", ".join(str(part) for part in what if part))
     print("| profile | parameters | GMAC |", *(f"time / {name} |" for name in recognisers), "ms |")
     print("|---|---:|---:|" + "---:|" * (len(recognisers) + 1))
     for profile in ("fast", "strong", "paper"):

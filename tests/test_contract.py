@@ -13,6 +13,7 @@ import pytest
 import torch
 from cases import CASES, Case, HomeMade, imagenet
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
 from torch.utils._pytree import tree_leaves
 from torchvision.models import resnet18
 
@@ -246,6 +247,16 @@ def test_the_default_restorer_is_the_embedded_one(monkeypatch: pytest.MonkeyPatc
     assert asked == ["fast"]
     assert {parameter.device.type for parameter in pair.parameters()} == {"meta"}
     assert isinstance(RestoreThen(abs, pixels=IMAGENET).restorer, Restorer)
+
+
+def test_is_compiled_once_for_all_sizes() -> None:
+    counter = CompileCounter()
+    pair = homemade(Restorer("fast").eval())
+    compiled = torch.compile(pair, backend=counter, fullgraph=True, dynamic=True)
+    for size in ((2, 3, 33, 47), (3, 3, 64, 64), (4, 3, 48, 100), (2, 3, 97, 31)):
+        images = IMAGENET.encode(torch.rand(size))
+        assert_same(compiled(images), pair(images))
+    assert counter.frame_count == 1
 
 
 def test_compiles_and_exports_whole() -> None:

@@ -105,7 +105,7 @@ class RestoreThen(nn.Module):
         return with_network(self.model, name, inner)
 
     def _restore(self, images: Tensor) -> Tensor:
-        if not (self._checked or torch.compiler.is_compiling()):
+        if not (torch.compiler.is_compiling() or self._checked):
             self.input.pixels.check(images)
             if not self.input.network and getattr(self.model, "training", False):
                 warnings.warn(TRAINING, stacklevel=2)
