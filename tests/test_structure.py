@@ -50,6 +50,7 @@ ARROWS: dict[str, set[str]] = {
     "streaming": set(),
     "video": {"streaming"},
     "restoring": {"files", "video"},
+    "distributed": {"restoring"},
     "exporting": {"pixels"},
     "cli_export": {"exporting", "pixels", "restorer"},
     "bench": set(),
@@ -69,7 +70,7 @@ ARROWS: dict[str, set[str]] = {
         "restoring",
         "tables",
     },
-    "cli_restore": {"restorer", "restoring", "tiling"},
+    "cli_restore": {"distributed", "restorer", "restoring", "tiling"},
 }
 ARROWS["cli"] = set(ARROWS)
 ARROWS["__init__"] = {module for module in ARROWS if not module.startswith("cli")}

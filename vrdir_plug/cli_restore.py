@@ -2,11 +2,14 @@
 
 import argparse
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from . import distributed
 from .restorer import Restorer
 from .restoring import Summary, restore_files
 from .tiling import Tiled
@@ -26,6 +29,8 @@ examples:
   vrdir restore foggy.jpg                        writes foggy.restored.jpg beside it
   vrdir restore photographs --out restored       a folder, with all folders inside
   vrdir restore 'camera/**/*.png' --out restored --json summary.json
+  vrdir restore /shared/photographs --out /shared/restored --engine ray
+                                                 on a Ray cluster that sees both folders
 
 exit codes: 0 all done, 1 some files failed, 2 wrong usage or bad input, 130 stopped by Ctrl-C"""
 
@@ -54,6 +59,18 @@ def add_restore(commands: Any) -> None:
         default=50,
         help="larger images are failures; about 0.07 GB of memory a megapixel (default: 50)",
     )
+    option(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="ray: on all machines of a Ray cluster (pip install 'vrdir-plug[ray]'), the one at "
+        "RAY_ADDRESS or a new one on this machine",
+    )
+    option(
+        "--workers",
+        type=int,
+        help="with --engine ray: how many restore at a time (default: one for each GPU, or CPU)",
+    )
     option("--json", type=Path, help="write counts, and failures with their reasons, to this file")
 
 
@@ -61,7 +78,7 @@ def run_restore(arguments: argparse.Namespace) -> int:
     if arguments.json and not arguments.json.parent.is_dir():
         raise ValueError(f"there is no folder {arguments.json.parent} to write --json into")
     try:
-        summary = restore_files(
+        summary = engine_of(arguments)(
             arguments.sources,
             Tiled(Restorer.from_pretrained(arguments.restorer, mode="skip")),
             arguments.out,
@@ -78,6 +95,14 @@ def run_restore(arguments: argparse.Namespace) -> int:
         arguments.json.write_text(summary.to_json(), encoding="utf-8")
     print(in_words(summary))
     return 1 if summary.failed else 0
+
+
+def engine_of(arguments: argparse.Namespace) -> Callable[..., Summary]:
+    if arguments.engine == "ray":
+        return partial(distributed.restore_files, workers=arguments.workers)
+    if arguments.workers is not None:
+        raise ValueError("--workers is for --engine ray")
+    return restore_files
 
 
 def in_words(summary: Summary) -> str:

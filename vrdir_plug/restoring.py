@@ -34,6 +34,15 @@ class Item:
     error: str | None = None
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one file: `error` says why it was not restored; `reduced` as in `Summary`."""
+
+    source: Path
+    error: str | None = None
+    reduced: bool = False
+
+
 @dataclass
 class Summary:
     """What became of the files.
@@ -52,14 +61,14 @@ class Summary:
     seconds: float = 0.0
     failures: list[dict[str, str]] = field(default_factory=list)
 
-    def count(self, item: Item) -> None:
-        if item.error is None:
+    def count(self, outcome: Outcome) -> None:
+        if outcome.error is None:
             self.restored += 1
-            self.reduced += bool(item.photo and item.photo.reduced)
+            self.reduced += outcome.reduced
             return
         self.failed += 1
         if len(self.failures) < NAMED:
-            self.failures.append({"file": str(item.source), "reason": item.error})
+            self.failures.append({"file": str(outcome.source), "reason": outcome.error})
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2) + "\n"
@@ -100,8 +109,25 @@ def restore_files(
         FileNotFoundError: a source is not there.
         ValueError: no image or video at all; outputs would overwrite sources or one another.
     """
-    if batch_size < 1 or most_megapixels <= 0:
-        raise ValueError("batch_size and most_megapixels must be positive")
+    work = Work(restorer, torch.device("cpu"), batch_size, int(most_megapixels * 1e6), overwrite)
+    return follow(
+        lambda waiting, _: work.on(device).results(waiting), sources, out, overwrite, on_failure
+    )
+
+
+def follow(
+    results: Callable[[Iterator[Item], int], Iterable[Outcome]],
+    sources: Iterable[str | Path],
+    out: str | Path | None,
+    overwrite: bool,
+    on_failure: Callable[[Path, str], None] | None,
+) -> Summary:
+    """Find the files, have them restored and count what became of them.
+
+    Args:
+        results: the files to restore, and their number -> what became of each, as it comes.
+        sources, out, overwrite, on_failure: as for `restore_files`, which names what is raised.
+    """
     start, summary = time.monotonic(), Summary()
     sources = list(sources)
     places = [place_of(source) for source in sources]
@@ -114,14 +140,10 @@ def restore_files(
     if not todo and not summary.skipped:
         raise ValueError(f"no image in {', '.join(map(str, sources))}: expected {sorted(SUFFIXES)}")
     waiting = (i for i in items(places, out) if overwrite or not i.target.exists())
-    where = pick_device(device)
-    if isinstance(restorer, torch.nn.Module):
-        restorer = restorer.to(where)
-    work = Work(restorer, where, batch_size, int(most_megapixels * 1e6), overwrite)
-    for item in tqdm(work.results(waiting), "restoring", todo, unit="file", disable=None):
-        summary.count(item)
-        if item.error is not None and on_failure is not None:
-            on_failure(item.source, item.error)
+    for outcome in tqdm(results(waiting, todo), "restoring", todo, unit="file", disable=None):
+        summary.count(outcome)
+        if outcome.error is not None and on_failure is not None:
+            on_failure(outcome.source, outcome.error)
     summary.seconds = round(time.monotonic() - start, 3)
     return summary
 
@@ -268,8 +290,19 @@ class Work:
     most_pixels: int
     overwrite: bool
 
-    def results(self, waiting: Iterable[Item]) -> Iterator[Item]:
-        """All items, done or with an error."""
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.most_pixels < 1:
+            raise ValueError("batch_size and most_megapixels must be positive")
+
+    def on(self, device: str) -> "Work":
+        """The same on a device, for which `pick_device` takes a name; a module is moved there."""
+        where, restorer = pick_device(device), self.restorer
+        if isinstance(restorer, torch.nn.Module):
+            restorer = restorer.to(where)
+        return replace(self, restorer=restorer, device=where)
+
+    def results(self, waiting: Iterable[Item]) -> Iterator[Outcome]:
+        """What became of each item."""
         threads = min(8, os.cpu_count() or 1)
         with ThreadPoolExecutor(threads) as pool:
             decoded = ahead(pool, self.read, waiting, 2 * threads)
@@ -287,16 +320,16 @@ class Work:
         except (OSError, MemoryError) as error:
             return replace(item, error=reason(error))
 
-    def write(self, item: Item) -> Item:
+    def write(self, item: Item) -> Outcome:
         if item.photo is None:
-            return item
+            return Outcome(item.source, item.error)
         try:
             # another run may have been quicker
             if self.overwrite or not item.target.exists():
                 write_photo(item.photo, item.target)
         except (OSError, ValueError, MemoryError) as error:
-            return replace(item, error=reason(error))
-        return item
+            return Outcome(item.source, reason(error))
+        return Outcome(item.source, reduced=item.photo.reduced)
 
     def restore(self, batch: Sequence[Item]) -> Iterator[Item]:
         """Restore items of one shape together; if that fails, each on its own."""
