@@ -824,7 +824,9 @@ class Restorer(nn.Module):
     def padded(self, images: Tensor) -> Tensor:
         """Edge pixels repeated to the right and below up to the next multiple of `stride`."""
         height, width = images.shape[-2:]
-        right, below = -width % self.stride, -height % self.stride
+        # not -width % stride: inductor has no rule for the remainder of a negative size
+        whole = ((side + self.stride - 1) // self.stride * self.stride for side in (height, width))
+        below, right = (more - side for more, side in zip(whole, (height, width), strict=True))
         return F.pad(images, (0, right, 0, below), mode="replicate")
 
     @property
