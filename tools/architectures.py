@@ -53,7 +53,7 @@ class PlainCNN(nn.Module):
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "fast": lambda: Restorer("fast"),
-    "flat": lambda: Restorer(RestorerConfig("flat", 48, ((44,), (44,)))),
+    "flat": lambda: Restorer(RestorerConfig("flat", 48, ((42,), (42,)))),
     "plain-cnn": PlainCNN,
 }
 
