@@ -17,7 +17,7 @@ from .tiling import Tiled
 DESCRIPTION = """\
 Restore image and video files. Outputs that exist are skipped, so the same command goes on where it
 was stopped; a file that cannot be restored is named, and the others go on. Memory does not grow
-with the number of files.
+with the number of files (but for the list of them with --engine ray).
 
 Formats: JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, written as they came. Alpha, EXIF, colour profile,
 grey and 16-bit grey stay; the orientation is applied; 16-bit colour is written with 8 bits (and
