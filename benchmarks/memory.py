@@ -31,7 +31,7 @@ def restore(profile: str, size: str, side: int) -> float:
     restorer = Restorer(profile).eval()
     network = Tiled(restorer, side=side, above=0) if side else restorer
     frames = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
-    work = Work(network, torch.device("cpu"), 1, height * width, False)
+    work = Work(network, 1, height * width / 1e6, False)
     work.restored([frames[:, :64, :64]])  # libraries and their buffers are loaded by then
     before = resident()
     work.restored([frames])

@@ -98,7 +98,7 @@ def test_a_worker_killed_half_way_loses_no_file(cluster: None, tmp_path: Path) -
 def test_a_task_done_again_comes_to_the_same(tmp_path: Path, overwrite: bool) -> None:
     """As it is after a death between the writing and the counting."""
     items = [Item(photo(tmp_path / f"{i}.png", i), tmp_path / f"out/{i}.png") for i in range(3)]
-    worker = distributed.Worker(Work(negative, torch.device("cpu"), 2, 10**6, overwrite), "cpu")
+    worker = distributed.Worker(Work(negative, 2, 1, overwrite), "cpu")
     task = {"items": pickle.dumps([*items, Item(tmp_path / "absent.png", tmp_path / "b.png")])}
     first, written = worker(task), contents(tmp_path / "out")
     times = [item.target.stat().st_mtime_ns for item in items]

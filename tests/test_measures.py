@@ -4,7 +4,8 @@ import scipy.stats
 import torch
 import torch.nn.functional as F
 
-from vrdir_plug.measures import Mean, draws, interval, library, mcnemar, psnr, ssim
+from vrdir_plug.extras import library
+from vrdir_plug.measures import Mean, draws, interval, mcnemar, psnr, ssim
 
 
 @pytest.mark.parametrize("count", [30, 400])
@@ -66,4 +67,4 @@ def test_ssim_is_the_published_formula() -> None:
 
 def test_a_missing_library_is_named_with_the_remedy() -> None:
     with pytest.raises(ValueError, match=r"needs not_there: .*vrdir-plug\[evaluate\]"):
-        library("not_there")
+        library("not_there", "evaluate")

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .measures import library
+from .extras import library
 
 Restore = Callable[[Tensor], Tensor]
 
@@ -25,12 +25,12 @@ def each(restore: Callable[[np.ndarray], np.ndarray], images: Tensor) -> Tensor:
 
 def clahe(images: Tensor) -> Tensor:
     """Contrast limited adaptive histogram equalisation, on the V of HSV."""
-    return each(library("skimage.exposure").equalize_adapthist, images)
+    return each(library("skimage.exposure", "evaluate").equalize_adapthist, images)
 
 
 def nlm(images: Tensor) -> Tensor:
     """Non-local means, for the noise that the finest Haar wavelets show."""
-    denoise = library("skimage.restoration").denoise_nl_means
+    denoise = library("skimage.restoration", "evaluate").denoise_nl_means
 
     def restore(image: np.ndarray) -> np.ndarray:
         sigma = noise_of(image)
@@ -49,13 +49,13 @@ def noise_of(image: np.ndarray) -> float:
 
 def tv(images: Tensor) -> Tensor:
     """Total variation (Chambolle)."""
-    denoise = library("skimage.restoration").denoise_tv_chambolle
+    denoise = library("skimage.restoration", "evaluate").denoise_tv_chambolle
     return each(lambda image: denoise(image, channel_axis=-1), images)
 
 
 def unsharp(images: Tensor) -> Tensor:
     """Unsharp masking: radius and amount 1."""
-    mask = library("skimage.filters").unsharp_mask
+    mask = library("skimage.filters", "evaluate").unsharp_mask
     # not -1: for it, scikit-image 0.26 leaves most of the result unwritten
     return each(lambda image: mask(image, channel_axis=2), images)
 

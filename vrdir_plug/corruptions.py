@@ -52,16 +52,20 @@ READ_NOISE = 3.0
 
 def corruption(formula: Callable[..., Tensor], *levels: tuple[float, ...]) -> Corruption:
     def corrupt(images: Tensor, severity: int, generators: Generators) -> Tensor:
-        check(images, severity, generators)
+        check_severity(severity)
+        check_images(images, generators)
         pixels = formula(images.detach().double(), generators, *levels[severity - 1])
         return (eight_bits(pixels) / 255).to(images.dtype)
 
     return corrupt
 
 
-def check(images: Tensor, severity: int, generators: Generators) -> None:
+def check_severity(severity: int) -> None:
     if severity not in range(1, 6):
         raise ValueError(f"severity is {severity!r}; it must be 1, 2, 3, 4 or 5")
+
+
+def check_images(images: Tensor, generators: Generators) -> None:
     right = images.ndim == 4 and images.shape[1] == 3 and images.numel() > 0
     if not (right and images.is_floating_point() and images.min() >= 0 and images.max() <= 1):
         raise ValueError(
@@ -325,7 +329,7 @@ def water(liquid: Tensor) -> Tensor:
     an approximation.
     """
     levels = eight_bits(liquid)
-    box = torch.full_like(levels[0, :1, :1], 1 / 9).expand(3, 3)
+    box = levels.new_full((3, 3), 1 / 9)
     emboss = levels.new_tensor([[2, 1, 0], [1, 1, -1], [0, -1, -2]])
     rims = distance(canny(levels, 50, 150), 20)
     rims = (convolve(rims[:, None], box)[:, 0] + 1e-6).floor()
@@ -448,7 +452,7 @@ def mixture(first: str, second: str) -> Corruption:
     """Two at once, the first at severities 1, 2, 2, 3, 3 and the second at 1, 1, 2, 2, 3."""
 
     def corrupt(images: Tensor, severity: int, generators: Generators) -> Tensor:
-        check(images, severity, generators)
+        check_severity(severity)
         images = CORRUPTIONS[first](images, severity // 2 + 1, generators)
         return CORRUPTIONS[second](images, (severity + 1) // 2, generators)
 

@@ -19,8 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .evaluation import AnswerError, Cell, Sample
+from .extras import library
 from .files import open_rgb
-from .measures import Score, Scores, library
+from .measures import Score, Scores
 
 RECALLS = np.linspace(0, 1, 101)
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -94,7 +95,7 @@ class Detection:
 
     @cached_property
     def truth(self) -> Any:
-        coco = library("pycocotools.coco").COCO()
+        coco = library("pycocotools.coco", "evaluate").COCO()
         # areas and crowds are optional in what people have
         objects = [
             {"area": note["bbox"][2] * note["bbox"][3], "iscrowd": 0, "id": number, **note}
@@ -169,8 +170,8 @@ def matched(truth: Any, samples: Sequence[Sample], boxes: Sequence[Any]) -> list
         for x1, y1, x2, y2, score, category in found or ()
     ]
     with contextlib.redirect_stdout(io.StringIO()):
-        detections = truth.loadRes(rows) if rows else library("pycocotools.coco").COCO()
-        evaluator = library("pycocotools.cocoeval").COCOeval(truth, detections, "bbox")
+        detections = truth.loadRes(rows) if rows else library("pycocotools.coco", "evaluate").COCO()
+        evaluator = library("pycocotools.cocoeval", "evaluate").COCOeval(truth, detections, "bbox")
         evaluator.params.imgIds = [sample.label for sample in samples]
         evaluator.params.areaRng, evaluator.params.areaRngLbl = [[0, 1e10]], ["all"]
         evaluator.params.maxDets = [MOST]

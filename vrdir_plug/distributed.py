@@ -3,7 +3,6 @@
 Ray Data hands the files out, starts a worker that died again and gives it its files once more.
 """
 
-import importlib
 import logging
 import pickle
 from collections.abc import Callable, Iterable, Iterator
@@ -12,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from .extras import library
 from .restoring import Item, Outcome, Summary, Work, follow, is_video
 
 
@@ -58,10 +57,8 @@ def restore_files(
         raise ValueError(f"on Ray, device must be auto, cpu or cuda, came {device!r}")
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be positive, came {workers}")
-    ray = library()
-    work = Work(
-        restorer, torch.device("cpu"), batch_size, int(most_megapixels * 1e6), overwrite
-    ).on("cpu")
+    ray, _ = (library(name, "ray") for name in ("ray", "ray.data"))
+    work = Work(restorer, batch_size, most_megapixels, overwrite).on("cpu")
 
     def results(waiting: Iterator[Item], todo: int) -> Iterator[Outcome]:
         if not todo:
@@ -86,18 +83,6 @@ class Worker:
         """Restore a task's items. Done again after a death, it comes to the same: what has been
         written is left, or with `overwrite` made anew."""
         return {"outcomes": pickle.dumps(list(self.work.results(pickle.loads(task["items"]))))}
-
-
-def library() -> Any:
-    """Ray with Ray Data; ValueError says how to get it."""
-    try:
-        ray = importlib.import_module("ray")
-        importlib.import_module("ray.data")
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"the engine ray needs {error.name}: install it with pip install 'vrdir-plug[ray]'"
-        ) from error
-    return ray
 
 
 @contextmanager

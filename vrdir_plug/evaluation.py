@@ -371,10 +371,10 @@ def look(task: Task, restore: Restore, batch: Batch, fidelity: bool) -> list[Loo
             return [seen for single in singles for seen in look(task, restore, single, fidelity)]
         worst = (0.0, 0.0) if fidelity else None
         return [Look(None, f"{type(error).__name__}: {error}", worst)]
-    quality = [
-        (round(psnr(image, clean), 3), round(ssim(image, clean), 4)) if fidelity else None
-        for image, clean in zip(restored.cpu(), batch.clean.cpu(), strict=True)
-    ]
+    quality: list[tuple[float, float] | None] = [None] * len(batch.samples)
+    if fidelity:
+        pairs = zip(restored.cpu(), batch.clean.cpu(), strict=True)
+        quality = [(round(psnr(*pair), 3), round(ssim(*pair), 4)) for pair in pairs]
     return [Look(answer, "", q) for answer, q in zip(answers, quality, strict=True)]
 
 

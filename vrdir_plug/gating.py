@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .evaluation import Condition, Sample, Task, degraded
-from .measures import Scores, library
+from .extras import library
+from .measures import Scores
 
 Flags = NDArray[np.bool_]
 STEP = 1e-4  # of thresholds: far above what rounding does to a score
@@ -103,7 +104,9 @@ def at_most(changed: int, images: int, confidence: float = CONFIDENCE) -> float:
     """
     if changed == images:
         return 1.0
-    return float(library("scipy.stats").beta.ppf(confidence, changed + 1, images - changed))
+    return float(
+        library("scipy.stats", "evaluate").beta.ppf(confidence, changed + 1, images - changed)
+    )
 
 
 @torch.inference_mode()

@@ -1,14 +1,15 @@
 """Numbers out of arrays: scores that can be resampled, paired intervals, McNemar, PSNR and SSIM."""
 
-import importlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
+
+from .extras import library
 
 Scores = npt.NDArray[np.float64]
 RESAMPLES = 2000
@@ -78,7 +79,7 @@ def psnr(image: Tensor, clean: Tensor) -> float:
 def ssim(image: Tensor, clean: Tensor) -> float:
     """Structural similarity of (3, H, W) in [0, 1], H, W >= 11; Wang et al., 2004."""
     return float(
-        library("skimage.metrics").structural_similarity(
+        library("skimage.metrics", "evaluate").structural_similarity(
             image.double().numpy(),
             clean.double().numpy(),
             channel_axis=0,
@@ -88,13 +89,3 @@ def ssim(image: Tensor, clean: Tensor) -> float:
             use_sample_covariance=False,
         )
     )
-
-
-def library(name: str) -> Any:
-    """A module of the extra `evaluate`; ValueError says how to get it."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"this needs {error.name}: install it with pip install 'vrdir-plug[evaluate]'"
-        ) from error

@@ -109,7 +109,7 @@ def restore_files(
         FileNotFoundError: a source is not there.
         ValueError: no image or video at all; outputs would overwrite sources or one another.
     """
-    work = Work(restorer, torch.device("cpu"), batch_size, int(most_megapixels * 1e6), overwrite)
+    work = Work(restorer, batch_size, most_megapixels, overwrite)
     return follow(
         lambda waiting, _: work.on(device).results(waiting), sources, out, overwrite, on_failure
     )
@@ -285,14 +285,18 @@ class Work:
     """How files are restored; bounds what is in memory at a time."""
 
     restorer: Callable[[Tensor], Tensor]
-    device: torch.device
     batch_size: int
-    most_pixels: int
+    most_megapixels: float
     overwrite: bool
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.most_pixels < 1:
+        if self.batch_size < 1 or self.most_megapixels <= 0:
             raise ValueError("batch_size and most_megapixels must be positive")
+
+    @property
+    def most_pixels(self) -> int:
+        return int(self.most_megapixels * 1e6)
 
     def on(self, device: str) -> "Work":
         """The same on a device, for which `pick_device` takes a name; a module is moved there."""

@@ -200,7 +200,7 @@ class Stage:
     sides: int = 1
 
 
-STAGES = (
+STAGES: tuple[Stage, ...] = (
     Stage("encoder", (".encoder.", "heads.", "pixels."), encoder_loss, 0.03, 1),
     Stage("decoder", (".decoder.",), decoder_loss, 0.01, 1),
     Stage("branches", ("restorer.",), branch_loss, 0.6, 2),
