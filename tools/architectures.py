@@ -5,26 +5,25 @@ photographs below the folder IMAGES, and prints what it gains in PSNR on those b
 each family of training degradations at severity 3. Same seed, same pairs for every name.
 """
 
-import copy
-import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import trange
 
-from vrdir_plug import losses
+from vrdir_plug import losses, training
 from vrdir_plug.classification import load_image, read_unlabelled
-from vrdir_plug.data import Chance, Pairs, draw_pairs, read_folder
+from vrdir_plug.data import Pairs, read_folder
 from vrdir_plug.degradations import FAMILIES
 from vrdir_plug.measures import psnr
 from vrdir_plug.restorer import BANDS, Restorer, RestorerConfig, bands_of, conv, image_of, zeroed
-from vrdir_plug.training import EMA_DECAY, RATE, WARM_UP, gate_losses, light_loss
+from vrdir_plug.teachers import Teacher
+from vrdir_plug.training import Learner, gate_losses, light_loss
 
 CROP, BATCH, HELD_OUT = 96, 32, 40
 
@@ -43,6 +42,8 @@ class Residual(nn.Module):
 class PlainCNN(nn.Module):
     """None of our modules: three residual blocks on the frequencies of 4x4 pixels."""
 
+    config = RestorerConfig("plain-cnn", BANDS, ((),))  # what a run asks a restorer for
+
     def __init__(self) -> None:
         super().__init__()
         self.blocks = nn.Sequential(*(Residual() for _ in range(3)))
@@ -51,38 +52,35 @@ class PlainCNN(nn.Module):
         return image_of(self.blocks(bands_of(images)))
 
 
-NETWORKS: dict[str, Callable[[], nn.Module]] = {
+NETWORKS: dict[str, Callable[[], Any]] = {
     "fast": lambda: Restorer("fast"),
     "flat": lambda: Restorer(RestorerConfig("flat", 48, ((42,), (42,)))),
     "plain-cnn": PlainCNN,
 }
 
 
-def loss(network: nn.Module, pairs: Pairs) -> Tensor:
-    """Pixels; a restorer's gate and PixelDNC have theirs, as in the stage "branches"."""
-    if not isinstance(network, Restorer):
-        return losses.pixel_loss(network(pairs.degraded), pairs.clean)
+def pixel_loss(
+    learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
+) -> dict[str, Tensor]:
+    """Pixels; the gate and PixelDNC have theirs, as in the stage "branches"."""
+    network: Any = learner.restorer
+    if isinstance(network, PlainCNN):
+        return {"pixels": losses.pixel_loss(network(pairs.degraded), pairs.clean)}
     rebuilt = network.rebuild(pairs.degraded)
-    own = gate_losses(rebuilt, pairs.families) + light_loss(rebuilt, pairs)
-    return losses.pixel_loss(rebuilt.images, pairs.clean) + own
+    return {
+        "pixels": losses.pixel_loss(rebuilt.images, pairs.clean),
+        "gate": gate_losses(rebuilt, pairs.families),
+        "normalised": light_loss(rebuilt, pairs),
+    }
 
 
-def trained(network: nn.Module, images: list[Tensor], steps: int) -> nn.Module:
-    """The average over the steps, with the optimiser and the rates of a training run."""
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.Adam(network.parameters(), RATE, betas=(0.9, 0.99))
-    mean = copy.deepcopy(network)
-    for step in trange(steps, unit="step", disable=None):
-        decay = max(0.5 + 0.5 * math.cos(math.pi * step / steps), 0.01)
-        optimiser.param_groups[0]["lr"] = RATE * min(1.0, (step + 1) / WARM_UP) * decay
-        loss(network, draw_pairs(images, BATCH, CROP, 1, Chance.of(step, "cpu"))).backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        follow = get_ema_multi_avg_fn(min(EMA_DECAY, (1 + step) / (10 + step)))
-        with torch.no_grad():
-            follow(list(mean.parameters()), list(network.parameters()), None)
-    return mean
+def trained(network: Any, images: list[Tensor], steps: int) -> nn.Module:
+    """The average over the steps of a training run of one stage."""
+    training.STAGES = (training.Stage("pixels", ("restorer.",), pixel_loss, 1.0, 1),)
+    run = training.Run(images, network, [], steps, BATCH, training.RATE, seed=0, crop=CROP)
+    for _ in trange(steps, unit="step", disable=None):
+        run.advance()
+    return run.average.restorer
 
 
 @torch.inference_mode()
