@@ -13,6 +13,8 @@ VARIANTS = {
     "prior-frozen": replace(LAST, learns=(".ise.",), pace=0.6),
     "pixel-dnc-frozen": replace(LAST, learns=(".encoder.", ".decoder.", ".ise.")),
     "all": LAST,
+    "no-mixtures": replace(LAST, most=1),
+    "pixels": replace(LAST, loss=training.branch_loss),
 }
 
 

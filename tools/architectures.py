@@ -1,12 +1,14 @@
-"""Networks of equal cost, trained from nothing on pixels for the same steps: docs/ablations.md.
+"""Networks, and ours with a part missing, trained from nothing on pixels for the same steps.
 
 `python tools/architectures.py NAME IMAGES HELD_OUT [STEPS]` trains the network NAME on the
 photographs below the folder IMAGES, and prints what it gains in PSNR on those below HELD_OUT, for
-each family of training degradations at severity 3. Same seed, same pairs for every name.
+each family of training degradations at severity 3. Same seed, same pairs for every name. Their
+table is in docs/ablations.md.
 """
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,18 @@ from vrdir_plug.classification import load_image, read_unlabelled
 from vrdir_plug.data import Pairs, read_folder
 from vrdir_plug.degradations import FAMILIES
 from vrdir_plug.measures import psnr
-from vrdir_plug.restorer import BANDS, Restorer, RestorerConfig, bands_of, conv, image_of, zeroed
+from vrdir_plug.restorer import (
+    BANDS,
+    DNC,
+    FGM,
+    SPECTRUM,
+    Restorer,
+    RestorerConfig,
+    bands_of,
+    conv,
+    image_of,
+    zeroed,
+)
 from vrdir_plug.teachers import Teacher
 from vrdir_plug.training import Learner, gate_losses, light_loss
 
@@ -52,10 +65,64 @@ class PlainCNN(nn.Module):
         return image_of(self.blocks(bands_of(images)))
 
 
+class Identity(DNC):
+    """No DNC: every branch leaves features and pixels as they are."""
+
+    def forward(self, mean: Tensor, deviation: Tensor, *context: Tensor) -> tuple[Tensor, Tensor]:
+        scale, offset = super().forward(mean, deviation, *context)
+        return torch.ones_like(scale), torch.zeros_like(offset)
+
+
+class Uniform(FGM):
+    """No FGM: every branch has the same share everywhere."""
+
+    def prior(self, seen: Tensor) -> Tensor:
+        return torch.zeros_like(super().prior(seen))
+
+    def forward(self, features: Tensor, amplitude: Tensor, prior: Tensor) -> Tensor:
+        gate = super().forward(features, amplitude, prior)
+        return torch.full_like(gate, 1 / gate.shape[1])
+
+
+class Unmodulated(FGM):
+    """FGM that convolves the features as they are, not by their modulated spectrum."""
+
+    def gain(self, amplitude: Tensor) -> Tensor:
+        return torch.ones_like(amplitude)
+
+
+FLAT = RestorerConfig("flat", BANDS, ((42,), (42,)))
+
+
+def without_dnc() -> Restorer:
+    restorer = Restorer(FLAT)
+    for block in restorer.ise.blocks:
+        block.dnc = Identity(BANDS, FLAT.branches - 1, BANDS // 4, SPECTRUM)
+    return restorer
+
+
+def without_pixel_dnc() -> Restorer:
+    restorer = Restorer(FLAT)
+    restorer.pixel_dnc.dnc = Identity(6, 1, 24, SPECTRUM)
+    return restorer
+
+
+def with_gate(kind: type[FGM]) -> Restorer:
+    restorer = Restorer(FLAT)
+    restorer.ise.fgm = kind(BANDS, FLAT.branches, FLAT.grid)
+    return restorer
+
+
 NETWORKS: dict[str, Callable[[], Any]] = {
-    "fast": lambda: Restorer("fast"),
-    "flat": lambda: Restorer(RestorerConfig("flat", 48, ((42,), (42,)))),
+    "u": lambda: Restorer(RestorerConfig("u", BANDS, ((40, 64, 88),))),
+    "flat": lambda: Restorer(FLAT),
     "plain-cnn": PlainCNN,
+    "no-dnc": without_dnc,
+    "no-pixel-dnc": without_pixel_dnc,
+    "one-branch": lambda: Restorer(replace(FLAT, branches=2)),
+    "uniform-gate": lambda: with_gate(Uniform),
+    "no-fourier": lambda: with_gate(Unmodulated),
+    "no-skip": lambda: Restorer(replace(FLAT, skip=False)),
 }
 
 
@@ -67,9 +134,12 @@ def pixel_loss(
     if isinstance(network, PlainCNN):
         return {"pixels": losses.pixel_loss(network(pairs.degraded), pairs.clean)}
     rebuilt = network.rebuild(pairs.degraded)
+    families = pairs.families
+    if network.config.branches == 2:  # one for all that is degraded, one for clean images
+        families = torch.cat([1 - families[:, -1:], families[:, -1:]], 1)
     return {
         "pixels": losses.pixel_loss(rebuilt.images, pairs.clean),
-        "gate": gate_losses(rebuilt, pairs.families),
+        "gate": gate_losses(rebuilt, families),
         "normalised": light_loss(rebuilt, pairs),
     }
 
