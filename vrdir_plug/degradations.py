@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 
 Degradation = Callable[[Tensor, Tensor, Generator], Tensor]
 RADIUS = 10  # of the largest blur kernel, in pixels
+REACH = 20  # of the longest streak of rain, snow or ice
 GAMMA = 2.2  # between display values and linear light
 
 
@@ -140,16 +141,20 @@ def speckle_noise(images: Tensor, severity: Tensor, generator: Generator) -> Ten
 # --- weather ---------------------------------------------------------------------------------
 
 
-def grid(like: Tensor) -> tuple[Tensor, Tensor]:
-    """Coordinates x, y (1, K, K) of a blur kernel, 0 in the middle."""
-    steps = torch.arange(-RADIUS, RADIUS + 1, device=like.device, dtype=torch.float32)
+def grid(like: Tensor, radius: int = RADIUS) -> tuple[Tensor, Tensor]:
+    """Coordinates x, y (1, K, K) of a kernel, 0 in the middle."""
+    steps = torch.arange(-radius, radius + 1, device=like.device, dtype=torch.float32)
     return steps[None, None, :], steps[None, :, None]
 
 
-def line_kernel(angle: Tensor, length: Tensor, thickness: float) -> Tensor:
+def line_kernel(
+    angle: Tensor, length: Tensor, thickness: Tensor | float, radius: int = RADIUS
+) -> Tensor:
     """Lines through the middle (N, K, K): angle in radians from the x axis, length in pixels."""
-    x, y = grid(angle)
+    x, y = grid(angle, radius)
     angle, length = angle.view(-1, 1, 1), length.view(-1, 1, 1)
+    if isinstance(thickness, Tensor):
+        thickness = thickness.view(-1, 1, 1)
     along = (x * angle.cos() + y * angle.sin()).abs()
     across = (y * angle.cos() - x * angle.sin()).abs()
     kernel = (length / 2 + 0.5 - along).clamp(0, 1) * (thickness - across).clamp(0, 1)
@@ -159,10 +164,10 @@ def line_kernel(angle: Tensor, length: Tensor, thickness: float) -> Tensor:
 def convolve(images: Tensor, kernels: Tensor) -> Tensor:
     """Images (N, C, H, W), each with its own kernel (N, K, K), borders repeated.
 
-    By the fast transform: every image has 441 taps of its own.
+    By the fast transform: every image has hundreds of taps of its own.
     """
     height, width = images.shape[-2:]
-    padded = F.pad(images, (RADIUS,) * 4, mode="replicate")
+    padded = F.pad(images, (kernels.shape[-1] // 2,) * 4, mode="replicate")
     size = padded.shape[-2:]
     kernel = torch.fft.rfft2(kernels, s=size)[:, None]
     found = torch.fft.irfft2(torch.fft.rfft2(padded) * kernel.conj(), s=size)
@@ -170,41 +175,74 @@ def convolve(images: Tensor, kernels: Tensor) -> Tensor:
 
 
 def streaks(images: Tensor, density: Tensor, kernel: Tensor, generator: Generator) -> Tensor:
-    """Seeds at random places, drawn out by a kernel, brightest 1: (N, 1, H, W)."""
+    """Seeds at random places, faint to bright, drawn out by a kernel, at most 1: (N, 1, H, W)."""
     dice = torch.rand(images[:, :1].shape, generator=generator, device=images.device)
-    drawn = convolve((dice < density).float(), kernel)
+    # of the seeds, the dice are as random as they were
+    seeds = (1 - 0.7 * dice / density.clamp(min=1e-6)) * (dice < density)
+    drawn = convolve(seeds, kernel)
     return (drawn / kernel.amax((1, 2)).view(-1, 1, 1, 1)).clamp(0, 1)
 
 
+def lines(
+    images: Tensor,
+    angles: tuple[float, float],
+    lengths: tuple[float, float],
+    thickness: tuple[float, float],
+    generator: Generator,
+) -> Tensor:
+    """One kernel for each image, of a line; angles in shares of pi: (N, K, K)."""
+    angle, length, thick = (uniform(images, *r, generator) for r in (angles, lengths, thickness))
+    return line_kernel(math.pi * angle, length, thick, REACH)
+
+
 def rain(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
-    """Bright slanted streaks over a thin grey veil."""
-    angle = uniform(images, math.pi * 0.35, math.pi * 0.65, generator).flatten()
-    kernel = line_kernel(angle, uniform(images, 8, 20, generator).flatten(), 1.0)
-    drops = streaks(
-        images, level(severity, 0, 0.002, 0.004, 0.007, 0.011, 0.016), kernel, generator
-    )
+    """Bright slanted streaks, short and far or long and near, over a thin grey veil."""
+    kernel = lines(images, (0.3, 0.7), (8, 40), (0.7, 1.6), generator)
+    density = level(severity, 0, 0.002, 0.004, 0.007, 0.011, 0.016)
+    drops = streaks(images, density, kernel, generator) * uniform(images, 0.5, 1, generator)
     veil = level(severity, 0, 0.05, 0.1, 0.15, 0.2, 0.3) * uniform(images, 0, 1, generator)
-    drops = drops * uniform(images, 0.4, 0.9, generator)
     veiled = images * (1 - veil) + 0.75 * veil
     return veiled + (uniform(images, 0.8, 1, generator) - veiled) * drops
 
 
 def snow(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
-    """White flakes of several sizes, a little drawn out, over a paler scene."""
-    angle = uniform(images, 0, math.pi, generator).flatten()
-    kernel = line_kernel(angle, uniform(images, 1, 8, generator).flatten(), 2.0)
-    flakes = streaks(
-        images, level(severity, 0, 0.003, 0.006, 0.010, 0.015, 0.022), kernel, generator
-    )
-    pale = level(severity, 0, 0.1, 0.15, 0.2, 0.25, 0.3) * uniform(images, 0, 1, generator)
-    paled = images * (1 - pale) + pale
-    return paled + (1 - paled) * flakes
+    """Flakes near and far, each drawn out by its fall, over a scene that is paler and greyer."""
+    density = level(severity, 0, 0.003, 0.006, 0.010, 0.015, 0.022)
+    fall = uniform(images, 0.1, 0.9, generator)
+    far, near = ((1, 10), (1.0, 2.0)), ((2, 24), (2.0, 4.0))
+    flakes = torch.zeros_like(images[:, :1])
+    for lengths, thickness in (far, near):
+        length, thick = (uniform(images, *r, generator) for r in (lengths, thickness))
+        kernel = line_kernel(math.pi * fall, length, thick, REACH)
+        if thickness == near[1]:  # fewer, and out of focus
+            density, kernel = 0.3 * density, F.avg_pool2d(kernel, 5, 1, 2)
+        drawn = streaks(images, density, kernel, generator)
+        flakes = torch.maximum(flakes, drawn * uniform(images, 0.6, 1, generator))
+    pale = level(severity, 0, 0.3, 0.45, 0.6, 0.7, 0.8) * uniform(images, 0, 1, generator)
+    grey = 0.45 + 0.55 * images.mean(1, keepdim=True)
+    paled = images * (1 - pale) + grey * pale
+    return (paled + (1 - paled) * flakes).clamp(0, 1)
+
+
+def needles(images: Tensor, generator: Generator) -> Tensor:
+    """Crystals of ice in three directions: (N, 1, H, W)."""
+    ice = torch.zeros_like(images[:, :1])
+    for _ in range(3):
+        kernel = lines(images, (0, 1), (8, 40), (0.7, 1.5), generator)
+        density = uniform(images, 0.004, 0.016, generator)
+        ice = torch.maximum(ice, streaks(images, density, kernel, generator))
+    return ice
 
 
 def frost(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
-    """Ice on the lens: bright crystals along the ridges of a random field, over a dimmed scene."""
+    """Ice on the lens over a dimmed scene: needles in a film, or crystals along the ridges of a
+    random field."""
     ridges = 1 - (2 * fractal(images, generator) - 1).abs()
-    ice = ridges ** uniform(images, 2, 6, generator)
+    grown = ridges ** uniform(images, 2, 6, generator)
+    film = uniform(images, 0.2, 0.6, generator)
+    film = film + (1 - film) * needles(images, generator)
+    spread = fractal(images, generator) ** uniform(images, 0.3, 1.5, generator)
+    ice = torch.where(uniform(images, 0, 1, generator) < 0.5, grown, film * spread)
     grain = F.avg_pool2d(normal(images[:, :1], generator), 3, stride=1, padding=1)
     ice = (ice + 0.2 * ice * grain).clamp(0, 1)
     tint = torch.tensor([0.85, 0.95, 1.0], device=images.device).view(1, 3, 1, 1)
