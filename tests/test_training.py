@@ -1,5 +1,6 @@
 """Training: the order of the prior, exact resumption, and that it learns, on tiny networks."""
 
+import copy
 import runpy
 import signal
 from itertools import pairwise
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from skimage.data import astronaut
 from torch import Tensor, nn
+from torchvision.models import mobilenet_v2
 
 from vrdir_plug import UNIT, Restorer, RestorerConfig, data, progress, training
 from vrdir_plug.degradations import CLEAN_FAMILY
@@ -233,6 +235,30 @@ def test_a_teacher_is_frozen_and_sees_four_resolutions() -> None:
     assert [f.shape[-1] for f in seen[:-1]] == [32, 16, 8, 4] and seen[-1].shape == (2, 5)
     assert not teacher.model.training
     assert not any(p.requires_grad for p in teacher.parameters())
+
+
+def test_a_teacher_answers_and_asks_what_its_model_does() -> None:
+    """Batch norms are folded and strided depthwise convolutions wrapped: no change."""
+    torch.manual_seed(2)
+    model, images = mobilenet_v2(weights=None), torch.rand(2, 3, 96, 96)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    model(images)  # statistics under which something comes through
+    model.eval()
+
+    def answer_and_gradient(network: nn.Module) -> list[Tensor]:
+        asked = images.clone().requires_grad_()
+        found = network(asked)
+        answer = found[-1].float() if isinstance(found, list) else found
+        answer[:, :3].sum().backward()
+        assert asked.grad is not None
+        return [answer.detach(), asked.grad]
+
+    expected = answer_and_gradient(model)
+    found = answer_and_gradient(Teacher(copy.deepcopy(model), UNIT))
+    for mine, its in zip(found, expected, strict=True):
+        assert (mine - its).norm() < 0.03 * its.norm()
 
 
 def test_a_network_without_feature_maps_is_no_teacher() -> None:

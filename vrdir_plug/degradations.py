@@ -212,7 +212,8 @@ def snow(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
     far, near = ((1, 10), (1.0, 2.0)), ((2, 24), (2.0, 4.0))
     flakes = torch.zeros_like(images[:, :1])
     for lengths, thickness in (far, near):
-        length, thick = (uniform(images, *r, generator) for r in (lengths, thickness))
+        length = uniform(images, lengths[0], lengths[1], generator)
+        thick = uniform(images, thickness[0], thickness[1], generator)
         kernel = line_kernel(math.pi * fall, length, thick, REACH)
         if thickness == near[1]:  # fewer, and out of focus
             density, kernel = 0.3 * density, F.avg_pool2d(kernel, 5, 1, 2)

@@ -468,13 +468,13 @@ class SpatialUnit(nn.Module):
             deep = levels.pop() + F.pixel_shuffle(up(deep), 2)
         scale, shift = self.head(steered(self.leave(deep), steers[-1])).chunk(2, dim=1)
         strength = 1 + self.strength(known)  # (N, C, 1, 1)
-        return torch.addcmul(features, torch.addcmul(shift, features, scale), strength)
+        return features + strength * (features * scale + shift)
 
 
 def steered(features: Tensor, steer: Tensor) -> Tensor:
     """Scaled and shifted per channel, then rectified; a steer of zeros changes nothing."""
     scale, shift = steer.chunk(2, dim=1)
-    return F.leaky_relu(torch.addcmul(shift, features, 1 + scale), LEAK)
+    return F.leaky_relu(features * (1 + scale) + shift, LEAK)
 
 
 class Block(nn.Module):
@@ -511,10 +511,8 @@ class Block(nn.Module):
         degraded, clean = gate.split([len(self.dnc.beta), gate.shape[1] - len(self.dnc.beta)], 1)
         with full_precision(features):
             scale, offset = mix(degraded, values).to(features.dtype).chunk(2, dim=1)
-        enhanced = torch.addcmul(offset, local, scale)
-        if clean.shape[1] == 0:
-            return enhanced
-        return torch.addcmul(enhanced, clean.to(features.dtype), features)
+        enhanced = local * scale + offset
+        return enhanced if clean.shape[1] == 0 else enhanced + clean.to(features.dtype) * features
 
 
 class ISE(nn.Module):
@@ -593,7 +591,7 @@ class PixelDNC(nn.Module):
         """Bands (N, 48, h, w) of colours to which maps (N, 6, h, w) of themselves are added."""
         scale, offset = maps[:, :, None].chunk(2, dim=1)
         by_colour = bands.unflatten(1, (3, -1))
-        by_colour = torch.addcmul(by_colour, by_colour, scale)
+        by_colour = by_colour + by_colour * scale
         # an offset is in the mean alone
         return F.pad(offset * CELL, (0, 0, 0, 0, 0, CELL**2 - 1)).add_(by_colour).flatten(1, 2)
 

@@ -20,7 +20,7 @@ class Teacher(nn.Module):
 
     def __init__(self, model: nn.Module, pixels: PixelSpec):
         super().__init__()
-        self.model = folded(model.eval().requires_grad_(False))
+        self.model = eased(folded(model.eval().requires_grad_(False)))
         self.pixels = pixels
         self.maps: dict[int, Tensor] = {}
         names = self.last_at_each_resolution()
@@ -95,3 +95,30 @@ def fold(convolution: nn.Conv2d, norm: Any) -> None:
     )
     convolution.bias = bias.requires_grad_(False)
     convolution.weight.requires_grad_(False)
+
+
+class InFloat32(nn.Module):
+    """A convolution that stays in float32 on the CPU, channels last, whatever autocast says."""
+
+    def __init__(self, convolution: nn.Conv2d):
+        super().__init__()
+        self.convolution = convolution
+
+    def forward(self, features: Tensor) -> Tensor:
+        if features.device.type == "cpu":
+            features = features.float().contiguous(memory_format=torch.channels_last)
+        here = features.device.type
+        with torch.autocast(here, enabled=here != "cpu" and torch.is_autocast_enabled(here)):
+            found: Tensor = self.convolution(features)
+            return found
+
+
+def eased(model: nn.Module) -> nn.Module:
+    """Strided depthwise convolutions in float32: four of them took half of a MobileNet's gradient.
+
+    torch has no fast kernel for the gradient of those in bfloat16 on a CPU.
+    """
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.Conv2d) and module.groups > 1 and module.stride != (1, 1):
+            model.set_submodule(name, InFloat32(module))
+    return model
