@@ -1,6 +1,5 @@
 """The doctor finds what is wrong, and its numbers are those of the weights."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -59,8 +58,3 @@ def test_other_weights_give_other_numbers(tmp_path: Path) -> None:
     numbers = torch.tensor(selftest.numbers(Restorer.from_pretrained(tmp_path)))
     recorded = torch.tensor(weights.golden()["fast"]["numbers"])
     assert (numbers - recorded).abs().max() > doctor.TOLERANCE
-
-
-def test_recorded_numbers_are_those_of_the_tests() -> None:
-    golden = json.loads((Path(__file__).parent / "golden_fast.json").read_text())
-    assert weights.golden()["fast"]["numbers"] == golden

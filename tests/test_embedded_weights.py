@@ -1,8 +1,5 @@
 """The committed weights: the very numbers they gave when they were measured, and what they do."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,10 +8,10 @@ from skimage.data import astronaut, chelsea, coffee
 from skimage.metrics import peak_signal_noise_ratio
 from torch import Generator, Tensor
 
-from vrdir_plug import Restorer
+from vrdir_plug import Restorer, weights
 from vrdir_plug.corruptions import CORRUPTIONS
 
-GOLDEN = json.loads((Path(__file__).parent / "golden_fast.json").read_text())
+GOLDEN = weights.golden()["fast"]["numbers"]
 
 
 @pytest.fixture(scope="module")

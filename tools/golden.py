@@ -1,7 +1,7 @@
 """Records the embedded sets: `python tools/golden.py`, whenever the weights were replaced.
 
-Writes vrdir_plug/golden.json (the files' SHA-256, which `Restorer.from_pretrained` compares, and
-numbers restored from a formula, which `vrdir doctor` compares) and tests/golden_fast.json.
+Writes vrdir_plug/golden.json: the files' SHA-256, which `Restorer.from_pretrained` compares, and
+numbers restored from a formula, which `vrdir doctor` and the tests compare.
 """
 
 import json
@@ -17,12 +17,8 @@ def main() -> None:
     for name, folder in sorted(weights.embedded().items()):
         numbers = selftest.numbers(selftest.unverified(folder))
         recorded[name] = {"sha256": weights.digests(folder), "numbers": numbers}
-    write(ROOT / "vrdir_plug" / "golden.json", recorded)
-    write(ROOT / "tests" / "golden_fast.json", recorded["fast"]["numbers"])
-
-
-def write(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    file = ROOT / "vrdir_plug" / "golden.json"
+    file.write_text(json.dumps(recorded, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
