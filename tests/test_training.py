@@ -195,7 +195,7 @@ def test_a_stage_with_larger_crops_has_fewer_of_them(images: list[Tensor]) -> No
 def test_a_crop_that_does_not_fit_is_refused(
     images: list[Tensor], tmp_path: Path, crop: int
 ) -> None:
-    with pytest.raises(ValueError, match="multiple of 16 pixels"):
+    with pytest.raises(ValueError, match="multiple of 4 pixels"):
         training.train(images, teachers(), tmp_path / "none", "fast", crop=crop)
     assert not (tmp_path / "none").exists()
 

@@ -79,7 +79,7 @@ class RestorerConfig:
 
 
 PROFILES = (
-    RestorerConfig("fast", 48, ((40, 64, 88),)),
+    RestorerConfig("fast", 48, ((42,), (42,))),
     RestorerConfig("strong", 96, ((96, 160, 192), (96, 128, 192), (96, 128, 192))),
     RestorerConfig("paper", 128, ((),), branches=3, grid=0, skip=False, published=True),
 )
@@ -432,11 +432,13 @@ class Residual(nn.Module):
 
 
 class SpatialUnit(nn.Module):
-    """A local affine map f (1 + m) + d from a small U of 3x3 convolutions; starts at the identity.
+    """A local affine map f (1 + m) + d from a few 3x3 convolutions; starts at the identity.
 
     Ours: DNC and FGM have no spatial filter, so alone they cannot remove noise, streaks or blur.
-    A scale per position can silence noise in the features that the narrow U could not carry.
-    What the whole image is like (`known`) scales and shifts the features of every level: one U
+    A scale per position can silence noise in the features that the narrow unit could not carry.
+    With several widths it is a U of as many levels; at equal cost two units of one level learn
+    more than one U of three (docs/ablations.md).
+    What the whole image is like (`known`) scales and shifts the features of every level: one unit
     that must both smooth and sharpen would do neither. And it says how much of each channel's
     change is made: recognisers see more in an image of which a part of the noise was taken than in
     one where all was, and detail with it.

@@ -203,8 +203,8 @@ class Stage:
 STAGES: tuple[Stage, ...] = (
     Stage("encoder", (".encoder.", "heads.", "pixels."), encoder_loss, 0.03, 1),
     Stage("decoder", (".decoder.",), decoder_loss, 0.01, 1),
-    Stage("branches", ("restorer.",), branch_loss, 0.6, 2),
-    Stage("ise", ("restorer.",), whole_loss, 0.36, 2, 0.4, sides=2),
+    Stage("branches", ("restorer.",), branch_loss, 0.56, 2),
+    Stage("ise", ("restorer.",), whole_loss, 0.40, 2, 0.4, sides=2),
 )
 
 
