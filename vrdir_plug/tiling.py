@@ -107,7 +107,8 @@ def reach_of(block: Block) -> int:
     """How many cells around a position its local features depend on, at the most.
 
     The sum of what the unit's convolutions reach, each at its level's scale, and of the offset
-    within a position of the deepest level; a multiple of that level's scale, on which tiles must begin.
+    within a position of the deepest level; a multiple of that level's scale, on which tiles must
+    begin.
     """
     if block.unit is None:
         return 0
