@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vrdir_plug import UNIT, Restorer, RestoreThen
+from vrdir_plug import UNIT, Restorer, RestorerConfig, RestoreThen
 from vrdir_plug.classification import load_image
 from vrdir_plug.cli import main
 from vrdir_plug.gating import at_most, calibrate, smallest
@@ -98,7 +98,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         image.save(tmp_path / "clean" / f"{index}.png")
     (tmp_path / "painter.py").write_text(MODULE)
     torch.manual_seed(0)
-    restorer = Restorer("fast")
+    restorer = Restorer(RestorerConfig("shaken", 48, ((40, 64, 88),)))
     with torch.no_grad():
         for name, parameter in restorer.named_parameters():
             if name.startswith(("ise.fgm", "pixel_dnc")):
