@@ -153,8 +153,6 @@ def line_kernel(
     """Lines through the middle (N, K, K): angle in radians from the x axis, length in pixels."""
     x, y = grid(angle, radius)
     angle, length = angle.view(-1, 1, 1), length.view(-1, 1, 1)
-    if isinstance(thickness, Tensor):
-        thickness = thickness.view(-1, 1, 1)
     along = (x * angle.cos() + y * angle.sin()).abs()
     across = (y * angle.cos() - x * angle.sin()).abs()
     kernel = (length / 2 + 0.5 - along).clamp(0, 1) * (thickness - across).clamp(0, 1)
@@ -177,27 +175,27 @@ def convolve(images: Tensor, kernels: Tensor) -> Tensor:
 def streaks(images: Tensor, density: Tensor, kernel: Tensor, generator: Generator) -> Tensor:
     """Seeds at random places, faint to bright, drawn out by a kernel, at most 1: (N, 1, H, W)."""
     dice = torch.rand(images[:, :1].shape, generator=generator, device=images.device)
-    # of the seeds, the dice are as random as they were
+    # below the density a throw is uniform still: one for both place and brightness
     seeds = (1 - 0.7 * dice / density.clamp(min=1e-6)) * (dice < density)
     drawn = convolve(seeds, kernel)
     return (drawn / kernel.amax((1, 2)).view(-1, 1, 1, 1)).clamp(0, 1)
 
 
 def lines(
-    images: Tensor,
-    angles: tuple[float, float],
+    angle: Tensor,
     lengths: tuple[float, float],
     thickness: tuple[float, float],
     generator: Generator,
 ) -> Tensor:
-    """One kernel for each image, of a line; angles in shares of pi: (N, K, K)."""
-    angle, length, thick = (uniform(images, *r, generator) for r in (angles, lengths, thickness))
-    return line_kernel(math.pi * angle, length, thick, REACH)
+    """A line for each image, at its angle (N, 1, 1, 1) in shares of pi: kernels (N, K, K)."""
+    length, thick = (uniform(angle, *r, generator) for r in (lengths, thickness))
+    return line_kernel(math.pi * angle, length, thick[:, 0], REACH)
 
 
 def rain(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
     """Bright slanted streaks, short and far or long and near, over a thin grey veil."""
-    kernel = lines(images, (0.3, 0.7), (8, 40), (0.7, 1.6), generator)
+    slant = uniform(images, 0.3, 0.7, generator)
+    kernel = lines(slant, (8, 40), (0.7, 1.6), generator)
     density = level(severity, 0, 0.002, 0.004, 0.007, 0.011, 0.016)
     drops = streaks(images, density, kernel, generator) * uniform(images, 0.5, 1, generator)
     veil = level(severity, 0, 0.05, 0.1, 0.15, 0.2, 0.3) * uniform(images, 0, 1, generator)
@@ -209,16 +207,12 @@ def snow(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
     """Flakes near and far, each drawn out by its fall, over a scene that is paler and greyer."""
     density = level(severity, 0, 0.003, 0.006, 0.010, 0.015, 0.022)
     fall = uniform(images, 0.1, 0.9, generator)
-    far, near = ((1, 10), (1.0, 2.0)), ((2, 24), (2.0, 4.0))
-    flakes = torch.zeros_like(images[:, :1])
-    for lengths, thickness in (far, near):
-        length = uniform(images, lengths[0], lengths[1], generator)
-        thick = uniform(images, thickness[0], thickness[1], generator)
-        kernel = line_kernel(math.pi * fall, length, thick, REACH)
-        if thickness == near[1]:  # fewer, and out of focus
-            density, kernel = 0.3 * density, F.avg_pool2d(kernel, 5, 1, 2)
-        drawn = streaks(images, density, kernel, generator)
-        flakes = torch.maximum(flakes, drawn * uniform(images, 0.6, 1, generator))
+    far = streaks(images, density, lines(fall, (1, 10), (1, 2), generator), generator)
+    far = far * uniform(images, 0.6, 1, generator)
+    # near ones are fewer, and out of focus
+    blurred = F.avg_pool2d(lines(fall, (2, 24), (2, 4), generator), 5, 1, 2)
+    near = streaks(images, 0.3 * density, blurred, generator)
+    flakes = torch.maximum(far, near * uniform(images, 0.6, 1, generator))
     pale = level(severity, 0, 0.3, 0.45, 0.6, 0.7, 0.8) * uniform(images, 0, 1, generator)
     grey = 0.45 + 0.55 * images.mean(1, keepdim=True)
     paled = images * (1 - pale) + grey * pale
@@ -229,7 +223,7 @@ def needles(images: Tensor, generator: Generator) -> Tensor:
     """Crystals of ice in three directions: (N, 1, H, W)."""
     ice = torch.zeros_like(images[:, :1])
     for _ in range(3):
-        kernel = lines(images, (0, 1), (8, 40), (0.7, 1.5), generator)
+        kernel = lines(uniform(images, 0, 1, generator), (8, 40), (0.7, 1.5), generator)
         density = uniform(images, 0.004, 0.016, generator)
         ice = torch.maximum(ice, streaks(images, density, kernel, generator))
     return ice

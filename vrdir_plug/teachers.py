@@ -105,16 +105,17 @@ class InFloat32(nn.Module):
         self.convolution = convolution
 
     def forward(self, features: Tensor) -> Tensor:
-        if features.device.type == "cpu":
-            features = features.float().contiguous(memory_format=torch.channels_last)
-        here = features.device.type
-        with torch.autocast(here, enabled=here != "cpu" and torch.is_autocast_enabled(here)):
-            found: Tensor = self.convolution(features)
+        found: Tensor
+        if features.device.type != "cpu":
+            found = self.convolution(features)
+            return found
+        with torch.autocast("cpu", enabled=False):
+            found = self.convolution(features.float().contiguous(memory_format=torch.channels_last))
             return found
 
 
 def eased(model: nn.Module) -> nn.Module:
-    """Strided depthwise convolutions in float32: four of them took half of a MobileNet's gradient.
+    """Strided depthwise convolutions in float32: a MobileNet's gradient waited for four of them.
 
     torch has no fast kernel for the gradient of those in bfloat16 on a CPU.
     """
