@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors.torch import save_file
 from torch import nn
 
@@ -177,6 +177,29 @@ def test_evaluate_without_labels_measures_agreement(
     assert lines[2].startswith("| clean | 100.0% | 0.0% |")
 
 
+def test_evaluate_really_degraded_photographs(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("clean", "night"):
+        (folder / name).mkdir()
+        for file in folder.glob("*.png"):
+            image = Image.open(file)
+            (image if name == "clean" else ImageOps.invert(image)).save(folder / name / file.name)
+    options = ["evaluate", "--images", "clean", "--degraded", "night", "--size", "16", *COLOURS]
+    options += ["--restorer", "home_made:inverter", "--html", "page.html"]
+    assert main([*options, "--json", "run.json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[3].startswith("| night | 0.0% | 100.0% |") and lines[4] == ""
+    assert "home_made:inverter" in (folder / "page.html").read_text()
+    cells = json.loads((folder / "run.json").read_text())["cells"]
+    assert [(cell["corruption"], cell["severity"]) for cell in cells[::2]] == [
+        ("clean", 0),
+        ("night", 0),
+    ]
+    assert main([*options, "--corruption", "fog", "--severity", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[4].startswith("| fog 1 |")
+
+
 def test_evaluate_class_folders(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for index, name in enumerate(("red", "green", "red", "green")):
         (folder / "root" / name).mkdir(parents=True, exist_ok=True)
@@ -339,6 +362,8 @@ def test_unreadable_images_are_named(folder: Path, capsys: pytest.CaptureFixture
         (["--recogniser", "home_made:Colours", "--split", "x"], "no split 'x'"),
         ([*COLOURS, "--labels", "folders", "--split", "x"], "--split needs --labels with a CSV"),
         ([*COLOURS, "--images", "absent"], "there is no folder absent"),
+        ([*COLOURS, "--degraded", "absent"], "there is no folder absent"),
+        ([*COLOURS, "--degraded", ".", "--degraded", "."], "two conditions have the name"),
         (["--recogniser", "home_made:Colours", "--json", "no/where.json"], "no folder no"),
         ([*COLOURS, "--html", "."], ". is a folder, expected a file"),
         ([*COLOURS, "--labels", "x.json", "--split", "x"], "are not for detection"),

@@ -132,6 +132,71 @@ def test_fidelity_is_measured_on_what_the_recogniser_sees(samples: list[Sample])
     assert report.scores[CLEAN, "none"]["SSIM"].value == 1
 
 
+# --- real photographs ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def night(tmp_path: Path, samples: list[Sample]) -> Condition:
+    """The samples photographed again, a hundred levels darker; one of them as a JPEG."""
+    folder = tmp_path / "night"
+    folder.mkdir()
+    for sample in samples:
+        dark = Image.open(sample.file).point(lambda level: max(0, level - 100))
+        dark.save(folder / sample.name)
+    jpeg = folder / samples[1].name
+    Image.open(jpeg).save(jpeg.with_suffix(".JPG"), quality=100, subsampling=0)
+    jpeg.unlink()
+    return Condition("night", 0, str(folder))
+
+
+def test_real_photographs_are_taken_as_they_are(samples: list[Sample], night: Condition) -> None:
+    recorder = Recorder()
+    task = Classification(samples, brightest_channel, 16)
+    report = evaluate(task, {"none": recorder, "red": redden}, [night, FOG], batch_size=2)
+    taken = [task.load(Sample(file.name, file, 0)) for file in sorted(Path(night.folder).iterdir())]
+    assert torch.equal(recorder.pixels()[1], torch.stack(taken))
+    assert right(report, night, "none") == [1] * 5
+    assert right(report, night, "red") == [1, 0, 0, 1, 0]
+    # what is made is averaged, what was photographed stands alone
+    rows = [line.split(" | ")[0] for line in to_markdown(report).splitlines()[2:7]]
+    assert rows == ["| clean", "| night", "| fog 2", "| mean over seen", "| mean over corruptions"]
+
+
+def test_an_image_without_its_photograph_is_left_out(
+    samples: list[Sample], night: Condition
+) -> None:
+    folder = Path(night.folder)
+    (folder / samples[0].name).unlink()
+    (folder / samples[2].name).write_text("not an image")
+    report = evaluate(Classification(samples, brightest_channel, 16), {"none": none}, [night])
+    assert list(report.images) == ["1.png", "3.png", "4.png"]
+    assert "No such file" in report.skipped[0] and str(folder / "0.png") in report.skipped[0]
+    assert report.skipped[1].startswith("2.png: ")
+
+
+def test_a_photograph_of_another_size_is_left_out(samples: list[Sample], night: Condition) -> None:
+    class WholeImages(Classification):
+        """As in detection: boxes would lie elsewhere."""
+
+        one_size = False
+
+        def load(self, sample: Sample) -> Tensor:
+            return torch.from_numpy(np.array(Image.open(sample.file))).permute(2, 0, 1) / 255
+
+    file = Path(night.folder, samples[0].name)
+    Image.open(file).resize((20, 15)).save(file)
+    report = evaluate(WholeImages(samples, brightest_channel), {"none": none}, [night])
+    assert len(report.images) == 4
+    assert "20x15 pixels" in report.skipped[0] and "40x30 where it is clean" in report.skipped[0]
+
+
+def test_conditions_of_one_name_are_refused(samples: list[Sample], night: Condition) -> None:
+    task = Classification(samples, brightest_channel, 16)
+    for conditions in ([night, night], [Condition("clean", 0, night.folder)]):
+        with pytest.raises(ValueError, match="two conditions have the name"):
+            evaluate(task, {"none": none}, conditions)
+
+
 # --- bad input -----------------------------------------------------------------------------------
 
 

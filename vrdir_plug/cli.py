@@ -98,6 +98,14 @@ def add_evaluate(commands: Any) -> None:
         help="fast, a folder with weights, MODULE:FUNCTION, none or a classical baseline "
         f"({', '.join(BASELINES)}); repeatable; default fast",
     )
+    option(
+        "--degraded",
+        type=Path,
+        action="append",
+        default=[],
+        help="folder of really degraded photographs of what --images shows, under the same names; "
+        "repeatable; what is made is left out then, unless --corruption asks for it",
+    )
     option("--corruption", action="append", choices=CORRUPTIONS, help="repeatable; default all")
     option("--severity", action="append", type=int, choices=range(1, 6), help="repeatable; or 3")
     option(
@@ -192,14 +200,12 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         if name != "none":
             restore, facts[f"restorer {name} sha256"] = build_restorer(name)
             restorers[name] = placed(restore, device)
-    kinds = dict.fromkeys(arguments.corruption or CORRUPTIONS)
-    levels = sorted(set(arguments.severity or [3]))
     state = arguments.json and arguments.json.with_suffix(".state")
     try:
         report = evaluate(
             task,
             restorers,
-            [Condition(name, level) for name in kinds for level in levels],
+            conditions_of(arguments),
             batch_size=arguments.batch_size,
             seed=arguments.seed,
             device=device,
@@ -223,6 +229,17 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     if state:
         state.unlink()
     return code
+
+
+def conditions_of(arguments: argparse.Namespace) -> list[Condition]:
+    """Real ones first; all synthetic ones where none is named, but only if there is no real one."""
+    for folder in arguments.degraded:
+        if not folder.is_dir():
+            raise ValueError(f"there is no folder {folder}")
+    real = [Condition(folder.resolve().name, 0, str(folder)) for folder in arguments.degraded]
+    kinds = dict.fromkeys(arguments.corruption or ([] if real else CORRUPTIONS))
+    levels = sorted(set(arguments.severity or [3]))
+    return [*real, *(Condition(name, level) for name in kinds for level in levels)]
 
 
 def costs_of(

@@ -67,7 +67,7 @@ def shown(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Clean, degraded and restored, as the evaluation had them."""
     clean = task.load(sample)[None].to(str(report.pipeline["device"]))
-    degraded = corrupt(condition, [sample], clean, int(report.pipeline["seed"]))
+    degraded = corrupt(task, condition, [sample], clean, int(report.pipeline["seed"]))
     try:
         restored = restore(degraded.clone()).to(clean.device)
     except Exception:

@@ -10,10 +10,12 @@ restorer sees the same ones, whatever the batch size and the selection.
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from glob import escape
 from pathlib import Path
 from threading import Barrier
 from typing import Any, NamedTuple, Protocol
@@ -25,7 +27,7 @@ from torch import Generator, Tensor
 from tqdm import tqdm
 
 from .corruptions import CORRUPTIONS
-from .files import ahead
+from .files import SUFFIXES, ahead
 from .measures import Mean, Score, psnr, ssim
 
 Restore = Callable[[Tensor], Tensor]
@@ -33,10 +35,12 @@ Cell = dict[str, Any]
 
 
 class Condition(NamedTuple):
-    """A name from CORRUPTIONS at a severity from 1 to 5; or CLEAN."""
+    """A name from CORRUPTIONS at a severity from 1 to 5; or CLEAN; or, at severity 0, photographs
+    that are really degraded: those in `folder` that have the names of the clean ones."""
 
     corruption: str
     severity: int
+    folder: str = ""
 
 
 CLEAN = Condition("clean", 0)
@@ -171,10 +175,12 @@ def evaluate(
 
     Raises:
         ValueError: no image can be read; the recogniser fails on every image, or its answers are
-            of no use for the task; the state is of another evaluation.
+            of no use for the task; the state is of another evaluation; two conditions of one name.
     """
-    samples, skipped = readable(task)
     conditions, device = [CLEAN, *conditions], torch.device(device)
+    if twice := [name for name, count in Counter(map(title, conditions)).items() if count > 1]:
+        raise ValueError(f"two conditions have the name {twice[0]!r}: give them different ones")
+    samples, skipped = readable(task, [c for c in conditions if c.folder])
     pipeline: dict[str, str | int] = {**task.facts, "seed": seed, "device": device.type}
     pipeline |= {**versions(), **(facts or {})}
     pipeline["fidelity"] = "measured" if fidelity else "not measured"
@@ -235,7 +241,7 @@ def fidelity_of(cell: Cell) -> dict[str, Score]:
 
 
 def title(condition: Condition) -> str:
-    return condition.corruption if condition == CLEAN else "{} {}".format(*condition)
+    return " ".join([condition.corruption, str(condition.severity or "")]).strip()
 
 
 def digest(content: object) -> str:
@@ -247,17 +253,33 @@ def versions() -> dict[str, str | int]:
     return {"torch": torch.__version__, "numpy": np.__version__, "pillow": PIL.__version__}
 
 
-def readable(task: Task) -> tuple[list[Sample], list[str]]:
+def readable(task: Task, taken: Sequence[Condition]) -> tuple[list[Sample], list[str]]:
+    """The samples that can be read, clean and under the conditions of real photographs."""
     samples, skipped = [], []
     for sample in tqdm(task.samples, desc="reading", unit="image", disable=None):
         try:
-            task.load(sample)
+            clean = task.load(sample)
+            for condition in taken:
+                same_size(task.load(photograph(condition, sample)), clean, condition)
             samples.append(sample)
         except OSError as error:
             skipped.append(f"{sample.name}: {error}")
     if not samples:
         raise ValueError(f"none of the {len(skipped)} images can be read: {skipped[:1]}")
     return samples, skipped
+
+
+def photograph(condition: Condition, sample: Sample) -> Sample:
+    """The sample as it was really photographed: the file of its name, whatever the suffix."""
+    file = Path(condition.folder, sample.name)
+    others = () if file.exists() else sorted(file.parent.glob(f"{escape(file.stem)}.*"))
+    return replace(sample, file=next((f for f in others if f.suffix.lower() in SUFFIXES), file))
+
+
+def same_size(image: Tensor, clean: Tensor, condition: Condition) -> None:
+    if image.shape != clean.shape:
+        sizes = [f"{width}x{height}" for height, width in (image.shape[1:], clean.shape[1:])]
+        raise OSError(f"{sizes[0]} pixels in {condition.folder}, but {sizes[1]} where it is clean")
 
 
 class Batch(NamedTuple):
@@ -295,7 +317,7 @@ def degraded(
 
     def made(part: Sequence[Sample]) -> Batch:
         clean = torch.stack([task.load(sample) for sample in part]).to(device)
-        return Batch(part, clean, corrupt(condition, part, clean, seed))
+        return Batch(part, clean, corrupt(task, condition, part, clean, seed))
 
     parts = [samples[start : start + batch_size] for start in range(0, len(samples), batch_size)]
     threads = os.cpu_count() or 1
@@ -303,10 +325,15 @@ def degraded(
         yield from ahead(pool, made, parts, threads + 1)
 
 
-def corrupt(condition: Condition, samples: Sequence[Sample], images: Tensor, seed: int) -> Tensor:
-    """Images (N, 3, H, W) of the samples under a condition, on the device where they are."""
+def corrupt(
+    task: Task, condition: Condition, samples: Sequence[Sample], images: Tensor, seed: int
+) -> Tensor:
+    """Images (N, 3, H, W) of the samples under a condition, on the device of the clean ones."""
     if condition == CLEAN:
         return images
+    if condition.folder:
+        taken = [task.load(photograph(condition, sample)) for sample in samples]
+        return torch.stack(taken).to(images.device)
     generators = [generator_of(condition, sample, seed, images.device) for sample in samples]
     return CORRUPTIONS[condition.corruption](images, condition.severity, generators)
 

@@ -52,7 +52,7 @@ def compare(report: Report) -> list[Comparison]:
 
 def rows_of(conditions: Sequence[Condition]) -> dict[str, list[Condition]]:
     """The rows of a table, by title: the conditions each is the mean of."""
-    corrupted = [condition for condition in conditions if condition != CLEAN]
+    corrupted = [condition for condition in conditions if condition.severity]
     unseen = [condition for condition in corrupted if condition.corruption in UNSEEN]
     means = {
         "mean over seen": [condition for condition in corrupted if condition not in unseen],
