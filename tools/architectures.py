@@ -144,13 +144,30 @@ def pixel_loss(
     }
 
 
-def trained(network: Any, images: list[Tensor], steps: int) -> nn.Module:
-    """The average over the steps of a training run of one stage."""
-    training.STAGES = (training.Stage("pixels", ("restorer.",), pixel_loss, 1.0, 1),)
-    run = training.Run(images, network, [], steps, BATCH, training.RATE, seed=0, crop=CROP)
-    for _ in trange(steps, unit="step", disable=None):
+PIXELS = training.Stage("pixels", ("restorer.",), pixel_loss, 1.0, 1)
+
+
+def trained(
+    network: Any,
+    images: list[Tensor],
+    steps: int,
+    stages: tuple[training.Stage, ...] = (PIXELS,),
+    teachers: Sequence[Teacher] = (),
+) -> nn.Module:
+    """The average over the steps of a training run."""
+    training.STAGES = stages
+    run = training.Run(images, network, teachers, steps, BATCH, training.RATE, seed=0, crop=CROP)
+    for _ in trange(run.all_steps, unit="step", disable=None):
+        run.finished()  # moves on to the next stage
         run.advance()
     return run.average.restorer
+
+
+def held_out_images(folder: str) -> Tensor:
+    """Some of those below the folder (N, 3, 224, 224), evenly from the whole."""
+    samples = read_unlabelled(Path(folder))
+    samples = samples[:: max(1, len(samples) // HELD_OUT)][:HELD_OUT]
+    return torch.stack([load_image(sample.file, 224) for sample in samples])
 
 
 @torch.inference_mode()
@@ -172,9 +189,7 @@ def main(name: str, images: str, held_out: str, steps: str = "1500") -> None:
     network = NETWORKS[name]()
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(torch.rand(1, 3, 224, 224))
-    samples = read_unlabelled(Path(held_out))
-    samples = samples[:: max(1, len(samples) // HELD_OUT)][:HELD_OUT]
-    clean = torch.stack([load_image(sample.file, 224) for sample in samples])
+    clean = held_out_images(held_out)
     found = gains(trained(network, read_folder(Path(images)), int(steps)), clean)
     cells = [name, f"{counter.get_total_flops() / 2e9:.2f}", *(f"{gain:+.2f}" for gain in found)]
     print("|", *(f"{cell} |" for cell in cells))
