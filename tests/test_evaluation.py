@@ -174,6 +174,15 @@ def test_an_image_without_its_photograph_is_left_out(
     assert report.skipped[1].startswith("2.png: ")
 
 
+def test_the_clean_image_is_no_photograph_of_itself(
+    samples: list[Sample], night: Condition
+) -> None:
+    # as data.yaml names images that lie outside of its folder
+    samples[1] = replace(samples[1], name=str(samples[1].file))
+    report = evaluate(Classification(samples, brightest_channel, 16), {"none": none}, [night])
+    assert len(report.images) == 4 and "no photograph but the clean one" in report.skipped[0]
+
+
 def test_a_photograph_of_another_size_is_left_out(samples: list[Sample], night: Condition) -> None:
     class WholeImages(Classification):
         """As in detection: boxes would lie elsewhere."""

@@ -184,6 +184,10 @@ def gains(network: nn.Module, clean: Tensor) -> list[float]:
     return [sum(map(gain, family)) / len(family) for family in FAMILIES]
 
 
+def print_row(cells: Sequence[str]) -> None:
+    print("|", *(f"{cell} |" for cell in cells))
+
+
 def main(name: str, images: str, held_out: str, steps: str = "1500") -> None:
     torch.manual_seed(0)
     network = NETWORKS[name]()
@@ -192,7 +196,7 @@ def main(name: str, images: str, held_out: str, steps: str = "1500") -> None:
     clean = held_out_images(held_out)
     found = gains(trained(network, read_folder(Path(images)), int(steps)), clean)
     cells = [name, f"{counter.get_total_flops() / 2e9:.2f}", *(f"{gain:+.2f}" for gain in found)]
-    print("|", *(f"{cell} |" for cell in cells))
+    print_row(cells)
 
 
 if __name__ == "__main__":

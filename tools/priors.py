@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from architectures import PIXELS, gains, held_out_images, trained
+from architectures import PIXELS, gains, held_out_images, print_row, trained
 from torch import Generator, Tensor
 
 from vrdir_plug import Restorer
@@ -68,9 +68,7 @@ def main(name: str, images: str, held_out: str, teacher: str, steps: str = "1000
     teachers = [build_teacher("torchvision:mobilenet_v2", teacher)]
     clean, photographs = held_out_images(held_out), read_folder(Path(images))
     network = trained(Restorer("fast"), photographs, int(steps), VARIANTS[name], teachers)
-    print(
-        "|", *(f"{cell} |" for cell in (name, *(f"{gain:+.2f}" for gain in gains(network, clean))))
-    )
+    print_row([name, *(f"{gain:+.2f}" for gain in gains(network, clean))])
 
 
 if __name__ == "__main__":

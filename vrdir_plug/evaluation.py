@@ -241,7 +241,8 @@ def fidelity_of(cell: Cell) -> dict[str, Score]:
 
 
 def title(condition: Condition) -> str:
-    return " ".join([condition.corruption, str(condition.severity or "")]).strip()
+    name, severity, _ = condition
+    return f"{name} {severity}" if severity else name
 
 
 def digest(content: object) -> str:
@@ -270,8 +271,13 @@ def readable(task: Task, taken: Sequence[Condition]) -> tuple[list[Sample], list
 
 
 def photograph(condition: Condition, sample: Sample) -> Sample:
-    """The sample as it was really photographed: the file of its name, whatever the suffix."""
+    """The sample as it was really photographed: the file of its name, whatever the suffix.
+
+    OSError where that is the clean file, as it is for names that are whole paths.
+    """
     file = Path(condition.folder, sample.name)
+    if file == sample.file:
+        raise OSError(f"in {condition.folder} it has no photograph but the clean one itself")
     others = () if file.exists() else sorted(file.parent.glob(f"{escape(file.stem)}.*"))
     return replace(sample, file=next((f for f in others if f.suffix.lower() in SUFFIXES), file))
 
