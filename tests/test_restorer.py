@@ -6,8 +6,10 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import scipy.fft
+import scipy.ndimage
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,14 +21,17 @@ from vrdir_plug.restorer import (
     PROFILES,
     SPECTRUM,
     PixelDNC,
+    PixelFilter,
     Restorer,
     RestorerConfig,
     SpatialUnit,
     bands_of,
     image_of,
+    inner,
     mean_and_deviation,
     modulate_by_fft,
     modulate_by_products,
+    smoothed,
     spectrum_of,
 )
 
@@ -129,10 +134,14 @@ def test_fast_is_under_a_megabyte_and_a_half_in_half_precision() -> None:
 # --- fused against literal -------------------------------------------------------------------
 
 
-def literal_dnc(dnc: DNC, n: int, features: Tensor, seen: Tensor) -> Tensor:
-    """The published sentence by sentence: normalise, pool, gate, add."""
-    mean = features.mean((2, 3), keepdim=True)
-    deviation = features.std((2, 3), correction=0, keepdim=True)
+def literal_dnc(
+    dnc: DNC, n: int, features: Tensor, seen: Tensor, around: Tensor | None = None
+) -> Tensor:
+    """The published sentence by sentence: normalise (by the statistics of `around`, where they are
+    not the features' own), pool, gate, add."""
+    around = features if around is None else around
+    mean = around.mean((2, 3), keepdim=True)
+    deviation = around.std((2, 3), correction=0, keepdim=True)
     gamma, beta = (v[n][None, :, None, None] for v in (dnc.gamma, dnc.beta))
     normalised = gamma * (features - mean) / (deviation + dnc.eps) + beta
     if dnc.published:
@@ -348,8 +357,68 @@ def test_the_spectrum_knows_brightness_contrast_and_noise() -> None:
     assert (finest[1] - finest[0]).min() > 2
 
 
-def test_pixel_dnc_in_one_pass_equals_the_sum_over_windows_in_the_share_of_light() -> None:
-    """Where all regions look alike, both windows have the statistics of the image."""
+@pytest.mark.parametrize("step", PixelFilter.steps)
+def test_smoothing_is_that_of_scipy(step: int) -> None:
+    planes = torch.rand(2, 3, 20, 23)
+    kernel = np.zeros(2 * step + 1)
+    kernel[[0, step, -1]] = 0.25, 0.5, 0.25
+    expected = planes.numpy()
+    for axis in (2, 3):
+        expected = scipy.ndimage.convolve1d(expected, kernel, axis)
+    expected = inner(torch.from_numpy(expected), step)
+    torch.testing.assert_close(smoothed(planes, step), expected, atol=1e-6, rtol=0)
+
+
+def test_impulses_are_replaced_by_the_mean_of_neighbours_that_are_none() -> None:
+    """Pixel by pixel, as the switching filter is written down."""
+    torch.manual_seed(0)
+    images, dice = 0.3 + 0.4 * torch.rand(1, 3, 12, 13), torch.rand(1, 3, 12, 13)
+    images[dice < 0.2], images[dice > 0.8] = 0, 1
+    images[..., :4, :4] = 1  # too many ends around to tell what lies beneath
+    wide, change = PixelFilter().impulses(images)
+    mended = inner(inner(wide, 1) + change, PixelFilter.reach - 1)
+    padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
+    weights = torch.tensor([[1.0, 2, 1], [2, 0, 2], [1, 2, 1]])
+    for colour, row, column in np.ndindex(3, 12, 13):
+        around = padded[0, colour, row : row + 3, column : column + 3]
+        valid = weights * ((around > 0.002) & (around < 0.998))
+        value = images[0, colour, row, column]
+        if (value == 0 or value == 1) and valid.sum() >= 4:
+            mean = (valid * around).sum() / valid.sum()
+            value = mean if abs(mean - value) > PixelFilter.far else value
+        torch.testing.assert_close(mended[0, colour, row, column], value, atol=1e-6, rtol=0)
+
+
+def test_each_wavelet_band_has_its_gain() -> None:
+    torch.manual_seed(0)
+    pixels, images = PixelFilter(), 0.2 + 0.6 * torch.rand(2, 3, 16, 20)
+    wide, change = pixels.impulses(images)
+    levels = [inner(wide, 1)]
+    for step in pixels.steps:
+        levels.append(smoothed(levels[-1], step))
+    levels = [inner(level, (level.shape[2] - 16) // 2) for level in levels]
+    gains = torch.tensor([[0.5, -0.8, 2.0], [0.0, 0.0, 0.0]])
+    expected = levels[3]
+    for band in range(3):
+        gain = 1 + gains[:, band].view(2, 1, 1, 1)
+        expected = expected + gain * (levels[band] - levels[band + 1])
+    filtered = pixels.filtered(wide, change, torch.cat([torch.ones(2, 1), gains], 1))
+    torch.testing.assert_close(filtered, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(filtered[1], images[1], atol=1e-6, rtol=0)
+
+
+def test_the_range_is_of_percentiles_of_all_colours_together() -> None:
+    fine = torch.rand(2, 3, 32, 32)
+    fine[0, 0, 0, :20] = 9  # a light in the picture is not its range
+    middle, half = PixelDNC(CONFIGS[0]).extent(fine)
+    low, high = np.quantile(fine[:, :].flatten(1).numpy(), [30 / 3071, 1 - 30 / 3071], axis=1)
+    torch.testing.assert_close(middle[:, 0], torch.from_numpy((high + low) / 2).float())
+    torch.testing.assert_close(half[:, 0], torch.from_numpy((high - low) / 2).float())
+
+
+def test_pixel_dnc_in_one_pass_equals_the_sum_over_windows_in_their_shares() -> None:
+    """Where all regions look alike, two windows have the statistics of the image; the third has
+    the range of its cells' means."""
     torch.manual_seed(0)
     pixels = PixelDNC(CONFIGS[0])
     for parameter in pixels.parameters():
@@ -357,8 +426,13 @@ def test_pixel_dnc_in_one_pass_equals_the_sum_over_windows_in_the_share_of_light
     cells, seen = torch.rand(1, 48, 1, 1).expand(1, 48, 16, 16), torch.randn(1, SPECTRUM)
     shares = torch.tensor([[0.1, 0.2, 0.3, 0.1, 0.3]])
     image = F.pixel_shuffle(cells, 4)
-    twice = literal_dnc(pixels.dnc, 0, image.repeat(1, 2, 1, 1), seen)
-    expected = image + sum(shares[0, 0] * (window - image) for window in twice.split(3, dim=1))
+    means = image.mean((2, 3))
+    # two values have this mean and deviation
+    ends = torch.stack([means.amin(), means.amax()]).expand(1, 3, 2)
+    around = torch.cat([image.flatten(2), image.flatten(2), ends.repeat(1, 1, 2048)], 1)
+    windows = literal_dnc(pixels.dnc, 0, image.repeat(1, 3, 1, 1), seen, around[..., None])
+    parts = zip((0.1, 0.1, 0.7), windows.split(3, dim=1), strict=True)
+    expected = image + sum(share * (window - image) for share, window in parts)
     bands = bands_of(image)
     restored = image_of(pixels(bands, bands.square(), seen, shares))
     torch.testing.assert_close(restored, expected, atol=1e-4, rtol=1e-4)

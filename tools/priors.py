@@ -48,7 +48,7 @@ def no_ranking(
 
 # a fifth of the steps for the prior: more than in the recipe, so that it can show
 ENCODER, DECODER = (
-    replace(stage, share=s) for stage, s in zip(STAGES[:2], (0.14, 0.06), strict=True)
+    replace(stage, share=s) for stage, s in zip(STAGES[1:3], (0.14, 0.06), strict=True)
 )
 ALL = replace(PIXELS, share=0.8)
 FROZEN = replace(ALL, learns=("restorer.ise.", "restorer.pixel_dnc."))

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Generator, Tensor
 from tqdm import tqdm
 
-from .degradations import CLEAN_FAMILY, FAMILIES, ORDER, Degradation
+from .degradations import CLEAN_FAMILY, FAMILIES, FILTERABLE, ORDER, Degradation
 from .files import SUFFIXES, ahead, open_rgb
 
 SHORT_SIDE = 256
@@ -37,12 +37,14 @@ class Chance(NamedTuple):
 
 @dataclass(frozen=True)
 class Pairs:
-    """Clean and degraded images (N, 3, S, S), RGB in [0, 1], and the shares
-    (N, families + 1) that the families of degradations have in each, the last one's if clean."""
+    """Clean and degraded images (N, 3, S, S), RGB in [0, 1]; the shares
+    (N, families + 1) that the families of degradations have in each, the last one's if clean; which
+    share of the kinds in each a filter can mend (N,)."""
 
     clean: Tensor
     degraded: Tensor
     families: Tensor
+    filterable: Tensor
 
 
 def read_image(path: Path) -> Tensor:
@@ -132,8 +134,9 @@ def shares_of(families: list[int], severities: Tensor) -> Tensor:
     return shares
 
 
-def degrade(clean: Tensor, most: int, chance: Chance) -> tuple[Tensor, Tensor]:
-    """Degrade a group (N, 3, H, W) by the same kinds: rounded to 8 bits, and their shares."""
+def degrade(clean: Tensor, most: int, chance: Chance) -> tuple[Tensor, Tensor, Tensor]:
+    """Degrade a group (N, 3, H, W) by the same kinds: rounded to 8 bits, their families' shares, and
+    that of filterable kinds."""
     drawn = draw_kinds(most, chance.choices)
     # several at once are each milder, as in the world
     most_severe = 5 / max(1, len(drawn)) ** 0.5
@@ -142,7 +145,9 @@ def degrade(clean: Tensor, most: int, chance: Chance) -> tuple[Tensor, Tensor]:
     for (_, kind), severity in zip(drawn, severities, strict=True):
         images = kind(images, severity.to(images.device), chance.pixels)
     degraded = (images.clamp(0, 1) * 255).round() / 255
-    return degraded, shares_of([family for family, _ in drawn], severities).to(images.device)
+    families = shares_of([family for family, _ in drawn], severities)
+    share = sum(kind in FILTERABLE for _, kind in drawn) / max(1, len(drawn))
+    return degraded, families.to(images.device), clean.new_full((len(clean),), share)
 
 
 def draw_pairs(images: Sequence[Tensor], count: int, size: int, most: int, chance: Chance) -> Pairs:
@@ -151,5 +156,5 @@ def draw_pairs(images: Sequence[Tensor], count: int, size: int, most: int, chanc
     together = max(TOGETHER, count // GROUPS)
     groups = [chosen[start : start + together] for start in range(0, count, together)]
     clean = [random_crops(group, size, chance.choices) for group in groups]
-    degraded, families = zip(*(degrade(crops, most, chance) for crops in clean), strict=True)
-    return Pairs(torch.cat(clean), torch.cat(degraded), torch.cat(families))
+    made = zip(*(degrade(crops, most, chance) for crops in clean), strict=True)
+    return Pairs(torch.cat(clean), *map(torch.cat, made))

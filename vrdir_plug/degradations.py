@@ -395,7 +395,12 @@ FAMILIES: tuple[tuple[Degradation, ...], ...] = (
     ),
 )
 CLEAN_FAMILY = len(FAMILIES)
-LIGHT_FAMILY = 0
+LIGHT_FAMILY, WEATHER_FAMILY = 0, 2
+# what PixelFilter is for: one linear filter mends them, more or less, and a switching one impulses
+FILTERABLE: tuple[Degradation, ...] = (
+    *(gaussian_blur, defocus_blur, motion_blur, zoom_blur, glass_blur),
+    *(impulse_noise, pixelate, down_sample),
+)
 # what happens first in the world and in a camera: weather, light, lens, sensor, file
 ORDER: tuple[Degradation, ...] = (
     *(elastic, rain, snow, haze, mist, frost, low_light, over_exposure, colour_cast, low_contrast),

@@ -1,7 +1,8 @@
-"""Losses of the four stages: tensors in, a scalar out."""
+"""Losses of the stages: tensors in, a scalar out."""
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -11,6 +12,25 @@ def pixel_loss(restored: Tensor, clean: Tensor, weights: Tensor | None = None) -
     if weights is None:
         return F.l1_loss(restored, clean)
     return ((restored - clean).abs().mean((1, 2, 3)) * weights).mean()
+
+
+def filter_loss(filtered: Tensor, degraded: Tensor, clean: Tensor, filterable: Tensor) -> Tensor:
+    """What a filter leaves of the squared error, where all that was done can be filtered; how far it
+    moves an image, in deviations of its finest detail, where nothing can. Where both came together
+    it is free. `filterable` (N,) is the share of the kinds of degradations that can be.
+    """
+    left, before = (squared(images - clean) for images in (filtered, degraded))
+    detail = degraded - F.avg_pool2d(degraded, 3, 1, 1)
+    moved = (squared(filtered - degraded) / (squared(detail) + 1e-5) + 1e-4).sqrt()
+    mended = 5 * left / (before + 1e-5)
+    # an image to which hardly anything was done must not outweigh all others
+    wrong = torch.where(filterable == 1, mended, moved).clamp(max=10)
+    return (wrong * ((filterable == 0) | (filterable == 1))).mean()
+
+
+def squared(images: Tensor) -> Tensor:
+    """Mean square of each image (N,)."""
+    return images.square().mean((1, 2, 3))
 
 
 def semantic_loss(restored: Tensor, clean: Tensor) -> Tensor:

@@ -127,6 +127,14 @@ def band_filters(device: torch.device | None = None) -> Tensor:
     return (colours * planes[:, None]).flatten(0, 1)
 
 
+def difference_filters(device: torch.device | None = None) -> Tensor:
+    """Steps of the mean colour from pixel to pixel of a cell: three across, three down
+    (6, 3, 4, 4)."""
+    across = torch.eye(CELL, device=device).diff(dim=0)[:, None, None] / 3
+    across = across.expand(-1, 3, CELL, -1) * torch.eye(CELL, device=device)[1, :, None]
+    return torch.cat([across, across.mT])
+
+
 def bands_of(images: Tensor) -> Tensor:
     """Images (N, 3, H, W), H and W divisible by 4 -> bands (N, 48, H/4, W/4), float32."""
     with full_precision(images):
@@ -544,6 +552,115 @@ class ISE(nn.Module):
         return features
 
 
+def inner(planes: Tensor, margin: int) -> Tensor:
+    """Without so many rows and columns on each side."""
+    return planes[..., margin : planes.shape[-2] - margin, margin : planes.shape[-1] - margin]
+
+
+def smoothed(planes: Tensor, step: int) -> Tensor:
+    """Sums with the weights 1, 2, 1 at this distance, down and across: 16 times the mean; smaller
+    by it on each side."""
+    for side in (2, 3):
+        count = planes.shape[side] - 2 * step
+        before, middle, after = (planes.narrow(side, n * step, count) for n in range(3))
+        planes = torch.add(before, after).add(middle, alpha=2)
+    return planes
+
+
+class PixelFilter(nn.Module):
+    """Ours: what E's cells of 4x4 pixels are too coarse for is mended before all else.
+
+    A switching filter takes impulses away (Sun and Neuvo, Pattern Recognition Letters 15, 1994):
+    values at an end of the range, far from the mean of the neighbours that are at none, in terms of
+    their deviation (Hampel's identifier). Then the image's wavelet bands (a trous; Starck, Murtagh
+    and Bijaoui 1998) have a gain each: a blurred image asks for more of the fine ones, one of large
+    square pixels for less. How much of both is done the statistics of the whole image say; at first
+    no gain but 1, and no impulses taken away where there are few.
+    """
+
+    steps = (1, 2, 4)  # pixels between the taps of each smoothing
+    reach = 1 + sum(steps)  # pixels
+    sampled = 2 * CELL  # statistics are of one cell in so many pixels of a side
+    end = 0.498  # from the middle of the range: less than a level of 255 from where it ends
+    far, deviations = 0.1, 4.0
+    still = 1e-3  # a difference of less is none
+    most = 2.0  # logarithm of a gain
+
+    def __init__(self) -> None:
+        super().__init__()
+        # logarithm of the share of impulses from which half of the change is made, and how steeply
+        self.switch = nn.Parameter(torch.tensor([-4.0, 4.0]))
+        into, out = nn.Conv2d(SPECTRUM + BANDS + 5, 32, 1), nn.Conv2d(32, len(self.steps), 1)
+        self.asks = nn.ModuleList([into, zeroed(out)])
+
+    def forward(self, images: Tensor, branch: Tensor | None = None) -> Tensor:
+        """(N, 3, H, W), H and W divisible by 4 -> the same in float32, not clamped.
+
+        `branch` (N, branches): shares that are given; that of clean images is left as it is.
+        """
+        with full_precision(images):
+            wide, change = self.impulses(images)
+            asked = self.asked(*self.statistics(images, inner(change, self.reach - 1)))
+            if branch is not None:
+                asked = asked * (1 - branch[:, -1:])
+            return self.filtered(wide, change, asked)
+
+    def impulses(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The images with `reach` pixels more on each side, and what to add to take impulses away,
+        with one pixel less; 0 where there is none."""
+        wide = F.pad(images.float(), (self.reach,) * 4, mode="replicate")
+        middling = ((wide - 0.5).abs() < self.end).float()
+        kept = middling * wide
+        sums = smoothed(torch.cat([middling, kept, kept * wide], 1), 1).chunk(3, dim=1)
+        share = sums[0].clamp(min=1e-6)
+        mean, square = sums[1] / share, sums[2] / share
+        change = mean - inner(wide, 1)
+        variance = (square - mean.square()).clamp(min=(self.far / self.deviations) ** 2)
+        impulse = change.square() > self.deviations**2 * variance
+        # weights: 4 for the pixel itself, 12 for the eight around, of which a third must be valid
+        impulse = impulse & (inner(middling, 1) == 0) & (share >= 4)
+        return wide, change * impulse
+
+    def statistics(self, images: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+        """Means that tell what to do: of bands and differences, of their squares and sizes, and how
+        many are 0 (N, 4, 54), in every second cell; the share of impulses (N, 1)."""
+        pixels = images.float().contiguous(memory_format=torch.channels_last)
+        filters = torch.cat([band_filters(images.device), difference_filters(images.device)])
+        seen = F.conv2d(pixels, filters, stride=self.sampled)
+        size = seen.abs()
+        means = [p.mean((2, 3)) for p in (seen, seen.square(), size, (size < self.still).float())]
+        return torch.stack(means, 1), (change != 0).float().mean((1, 2, 3))[:, None]
+
+    def asked(self, means: Tensor, impulses: Tensor) -> Tensor:
+        """Share of the impulses to take away, gain of each wavelet band less 1: (N, 4)."""
+        bands, differences = means.split([BANDS, means.shape[2] - BANDS], 2)
+        mean, deviation = from_moments(*bands[:, :2].unbind(1))
+        _, square, size, still = differences.unflatten(2, (2, -1)).mean(3).unbind(1)
+        # of noise the highest; the rarer and stronger what there is, the lower
+        pairs = (bands[:, 2], deviation), (size, square.sqrt())
+        sparsity = [((size + 1e-3) / (root + 1e-3)).log() for size, root in pairs]
+        known = torch.cat([spectrum_of(mean, deviation), log_amplitude(square)], 1)
+        known = torch.cat([known, *(3 * sparse for sparse in sparsity)], 1)
+        known = torch.cat([0.3 * known, 3 * still.mean(1, keepdim=True)], 1)
+        into, out = self.asks
+        gains = 3 * linear(out, F.leaky_relu(linear(into, known), LEAK))
+        threshold, slope = self.switch.float()
+        share = (slope * ((impulses + 1e-6).log() - threshold)).sigmoid()
+        return torch.cat([share, (self.most * (gains / self.most).tanh()).expm1()], 1)
+
+    def filtered(self, wide: Tensor, change: Tensor, asked: Tensor) -> Tensor:
+        """What `impulses` gives, and what is asked for -> images (N, 3, H, W)."""
+        share, gains = asked[:, :, None, None].split([1, len(self.steps)], 1)
+        level, margin = plus_product(inner(wide, 1), change, share), self.reach - 1
+        # a band is the difference of two levels: what each level counts for
+        counts = torch.cat([gains[:, 1:], torch.zeros_like(share)], 1) - gains
+        filtered = inner(level, margin) * (1 + gains[:, :1])
+        for n, step in enumerate(self.steps):
+            level, margin = smoothed(level, step), margin - step
+            filtered = plus_product(filtered, inner(level, margin), counts[:, n : n + 1] / 16 ** (n + 1))
+        return filtered
+
+
 class PixelDNC(nn.Module):
     """DNC at depth zero, ours: the pixels are normalised and compensated before E sees them.
 
@@ -551,15 +668,20 @@ class PixelDNC(nn.Module):
     region: both windows have their statistics, and their maps add up. E and all that follows then
     work on an image of usual brightness and contrast. Only the first family, light, has a branch:
     the affine map that brings a noisy image nearest to the clean one is a greyer one, which no
-    recogniser wants.
+    recogniser wants. A third window is the range between what is nearly the darkest and nearly the
+    brightest, of all colours together: to stretch it serves whatever is degraded.
     """
 
     regions = 8  # along each side
+    fine = 32  # of the parts that the range is taken over, along each side
+    outside = 30  # of their 3,072 means: the percent at either end is not in the range
 
     def __init__(self, config: RestorerConfig):
         super().__init__()
-        # three colours in each of two windows
-        self.dnc = DNC(6, 1, 24, context=SPECTRUM)
+        # three colours in each of three windows
+        self.dnc = DNC(9, 1, 24, context=SPECTRUM)
+        with torch.no_grad():
+            self.dnc.gamma[:, 6:] = 0.5  # alone it stretches the range to [0, 1], given beta
 
     def forward(self, bands: Tensor, energy: Tensor, seen: Tensor, shares: Tensor) -> Tensor:
         """Bands and their squares (N, 48, h, w), spectrum (N, SPECTRUM), branch shares
@@ -567,7 +689,8 @@ class PixelDNC(nn.Module):
         with full_precision(bands):
             colours = self.moments(bands, energy)
             around = resized(colours, (self.regions, self.regions))
-            maps = self.maps(colours.mean((2, 3), keepdim=True), around, seen, shares)
+            fine = resized(colours[:, :3], (self.fine, self.fine))
+            maps = self.maps(colours.mean((2, 3), keepdim=True), around, fine, seen, shares)
             maps = F.interpolate(maps, bands.shape[-2:], mode="bilinear")
             return self.mapped(bands, maps)
 
@@ -577,18 +700,34 @@ class PixelDNC(nn.Module):
         squares = energy.unflatten(1, (3, -1)).mean(2)
         return torch.cat([bands[:, :: CELL**2] / CELL, squares], 1)
 
-    def maps(self, whole: Tensor, around: Tensor, seen: Tensor, shares: Tensor) -> Tensor:
+    def maps(
+        self, whole: Tensor, around: Tensor, fine: Tensor, seen: Tensor, shares: Tensor
+    ) -> Tensor:
         """What to add: scales and offsets of each colour in each region (N, 6, regions, regions).
 
-        From the moments in the whole image (N, 6, 1, 1) and in each region.
+        From the moments in the whole image (N, 6, 1, 1), those in each region, and the colours'
+        means on a finer grid.
         """
         statistics = self.statistics(whole, around)  # mean, deviation: (N, 6, regions, regions)
-        mean, deviation = (s.flatten(2).mT.flatten(0, 1) for s in statistics)
+        pairs = [
+            torch.cat([both, extent[..., None, None].expand_as(both[:, :3])], 1)
+            for both, extent in zip(statistics, self.extent(fine), strict=True)
+        ]
+        mean, deviation = (s.flatten(2).mT.flatten(0, 1) for s in pairs)
         context = seen.repeat_interleave(self.regions**2, 0)
-        scale, offset = self.dnc(mean, deviation, context)  # (N * regions^2, 1, 6)
-        both = torch.cat([scale - 1, offset], 1).unflatten(2, (2, 3)).sum(2).flatten(1)
-        maps = both.unflatten(0, (-1, self.regions**2)).mT * shares[:, :1, None].float()
+        scale, offset = self.dnc(mean, deviation, context)  # (N * regions^2, 1, 9)
+        maps = torch.cat([scale - 1, offset], 1).unflatten(2, (3, 3))
+        maps = maps.unflatten(0, (-1, self.regions**2))  # (N, regions^2, 2, windows, colours)
+        degraded = 1 - shares[:, -1:]
+        weights = torch.cat([shares[:, :1], shares[:, :1], degraded], 1).float()
+        maps = torch.einsum("nrmwc,nw->nmcr", maps, weights).flatten(1, 2)
         return maps.unflatten(2, (self.regions, self.regions))
+
+    def extent(self, fine: Tensor) -> tuple[Tensor, Tensor]:
+        """Middle and half of the range of means (N, 3, fine, fine): two (N, 1)."""
+        ordered = fine.flatten(1).sort(1).values
+        low, high = ordered[:, self.outside, None], ordered[:, -1 - self.outside, None]
+        return (high + low) / 2, (high - low) / 2
 
     def statistics(self, whole: Tensor, around: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation of the colours, in the whole image and around each region."""
@@ -732,6 +871,7 @@ class Restorer(nn.Module):
         self.mode = mode
         self.encoder = encoder(self.config)
         self.ise = ISE(self.config)
+        self.pixel_filter: Any = None if self.config.published else PixelFilter()
         self.pixel_dnc: Any = None if self.config.published else PixelDNC(self.config)
         self.decoder = decoder(self.config)
 
@@ -804,18 +944,31 @@ class Restorer(nn.Module):
 
     def judge(self, images: Tensor, branch: Tensor | None = None) -> Judged:
         """The first part of `rebuild`, up to FGM's gate."""
-        bands = bands_of(images)
+        bands = bands_of(self.pixel_filter(images, branch))
         with full_precision(bands):
             energy = bands.square()
-            seen = spectrum_of(*from_moments(bands.mean((2, 3)), energy.mean((2, 3))))
-            amplitude = self.ise.fgm.amplitude(energy)
-            prior = self.ise.fgm.prior(seen)
+            amplitude, seen, prior = self.look(bands, energy)
         shares = prior.softmax(1)
         bands = self.pixel_dnc(bands, energy, seen, shares if branch is None else branch)
         bands = bands.to(images.dtype)
         features = self.encoder(bands)  # (N, C, H/4, W/4)
         gate = self.ise.fgm(features, amplitude, prior)
         return Judged(bands, features, gate, seen, shares)
+
+    def normalise(self, filtered: Tensor, branch: Tensor) -> Tensor:
+        """What PixelFilter gives -> the bands that E is given, by shares (N, branches): what
+        training sees of the pixels alone."""
+        bands = bands_of(filtered)
+        with full_precision(bands):
+            energy = bands.square()
+            seen = self.look(bands, energy)[1]
+        normalised: Tensor = self.pixel_dnc(bands, energy, seen, branch)
+        return normalised
+
+    def look(self, bands: Tensor, energy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Local amplitudes of bands, the image's spectrum, and logits of what it asks for."""
+        seen = spectrum_of(*from_moments(bands.mean((2, 3)), energy.mean((2, 3))))
+        return self.ise.fgm.amplitude(energy), seen, self.ise.fgm.prior(seen)
 
     def enhance(self, judged: Judged, branch: Tensor | None = None) -> Rebuilt:
         """The second part: ISE's blocks and SAD, on all images that are given."""

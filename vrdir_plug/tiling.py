@@ -1,11 +1,12 @@
 """Restoring large images in tiles: the same result, and memory that hardly grows with the image.
 
-What the network knows of the whole image (spectrum, prior, gate, the maps of PixelDNC, DNC's
-statistics) is taken once, over all tiles, and given to each; a tile sees as far beyond its border
+What the network knows of the whole image (what PixelFilter is asked for, spectrum, prior, gate, the
+maps of PixelDNC, DNC's statistics) is taken once, over all tiles, and given to each; a tile sees as far beyond its border
 as its convolutions reach. So a walk passes over the tiles several times, and the convolutions of
 each pass run once. Positions are cells: see `restorer`.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from .restorer import (
     from_moments,
     full_precision,
     image_of,
+    inner,
     log_amplitude,
     moments,
     resized,
@@ -86,6 +88,16 @@ class Window:
         """Its part of (N, C, h, w)."""
         return field[..., self.top : self.bottom, self.left : self.right]
 
+    def pixels_of(self, images: Tensor) -> Tensor:
+        """Its pixels of (N, 3, H, W), as far as there are any."""
+        rows = slice(CELL * self.top, CELL * self.bottom)
+        return images[..., rows, CELL * self.left : CELL * self.right]
+
+    @property
+    def samples(self) -> int:
+        """Every second cell along each side."""
+        return -((self.top - self.bottom) // 2) * -((self.left - self.right) // 2)
+
     def widened(self, reach: int, size: tuple[int, int]) -> "Window":
         """With `reach` more on each side, as far as there is anything."""
         top, left = max(self.top - reach, 0), max(self.left - reach, 0)
@@ -130,7 +142,9 @@ class Walk:
 
     def __init__(self, restorer: Restorer, image: Tensor, side: int):
         self.restorer, self.image = restorer, image
-        step = -(-side // restorer.stride) * restorer.stride // CELL
+        # PixelFilter's statistics are of every second cell
+        multiple = math.lcm(restorer.stride, restorer.pixel_filter.sampled)
+        step = -(-side // multiple) * multiple // CELL
         height, width = (
             -(-n // restorer.stride) * restorer.stride // CELL for n in image.shape[2:]
         )
@@ -143,6 +157,7 @@ class Walk:
 
     def restore(self, place: Tensor) -> None:
         """Write what `Restorer.forward` gives into a tensor like the image."""
+        self.asked = self.see_impulses()
         amplitude, seen = self.see_pixels()
         features, gate = self.see_features(amplitude)
         bypass = self.restorer.config.bypass
@@ -158,10 +173,24 @@ class Walk:
             target = target[..., : pixels.shape[2], : pixels.shape[3]]
             target.copy_(pixels[..., : target.shape[2], : target.shape[3]])
 
+    def see_impulses(self) -> Tensor:
+        """What PixelFilter is asked for."""
+        pixel_filter = self.restorer.pixel_filter
+        sums = impulses = torch.zeros(())
+        for window in self.windows:
+            within, pixels = self.pixels_around(window)
+            _, change = pixel_filter.impulses(pixels)
+            change = within.pixels_of(inner(change, pixel_filter.reach - 1))
+            means, share = pixel_filter.statistics(within.pixels_of(pixels), change)
+            sums = sums + window.samples / Window(0, 0, *self.size).samples * means
+            impulses = impulses + self.share(window) * share
+        asked: Tensor = pixel_filter.asked(sums, impulses)
+        return asked
+
     def see_pixels(self) -> tuple[Tensor, Tensor]:
         """Local amplitudes and spectrum of the image; PixelDNC's maps and the prior are kept."""
         fgm, pixel_dnc = self.restorer.ise.fgm, self.restorer.pixel_dnc
-        energy = statistics = whole = around = torch.zeros(())
+        energy = statistics = whole = around = fine = torch.zeros(())
         for window in self.windows:
             bands = self.given(window)
             squares = bands.square()
@@ -171,11 +200,12 @@ class Walk:
             statistics = statistics + self.share(window) * means
             whole = whole + self.share(window) * colours.mean((2, 3), keepdim=True)
             around = around + self.on_grid(colours, window, pixel_dnc.regions)
+            fine = fine + self.on_grid(colours[:, :3], window, pixel_dnc.fine)
         seen = spectrum_of(*from_moments(*statistics))
         amplitude = log_amplitude(energy)
         with full_precision(amplitude):
             self.prior = fgm.prior(seen)
-            maps = pixel_dnc.maps(whole, around, seen, self.prior.softmax(1))
+            maps = pixel_dnc.maps(whole, around, fine, seen, self.prior.softmax(1))
         self.maps = F.interpolate(maps, self.size, mode="bilinear")
         return amplitude, seen
 
@@ -226,16 +256,22 @@ class Walk:
         return window.within(wide).of(local(wide))
 
     def given(self, window: Window) -> Tensor:
-        """Bands (1, 48, h, w) of the image, its edge repeated as `Restorer.padded` does."""
-        part = self.image[
-            ...,
-            CELL * window.top : CELL * window.bottom,
-            CELL * window.left : CELL * window.right,
-        ].to(self.restorer.dtype)
-        below = CELL * (window.bottom - window.top) - part.shape[2]
-        right = CELL * (window.right - window.left) - part.shape[3]
-        part = F.pad(part, (0, right, 0, below), mode="replicate")
-        return bands_of(part)
+        """Bands (1, 48, h, w) of the image as PixelFilter leaves it."""
+        within, pixels = self.pixels_around(window)
+        pixel_filter = self.restorer.pixel_filter
+        filtered = pixel_filter.filtered(*pixel_filter.impulses(pixels), self.asked)
+        return bands_of(within.pixels_of(filtered))
+
+    def pixels_around(self, window: Window) -> tuple[Window, Tensor]:
+        """All that PixelFilter reaches from a window, and where in it the window lies.
+
+        The image's edge is repeated as `Restorer.padded` does.
+        """
+        wide = window.widened(-(-self.restorer.pixel_filter.reach // CELL), self.size)
+        part = wide.pixels_of(self.image).to(self.restorer.dtype)
+        below = CELL * (wide.bottom - wide.top) - part.shape[2]
+        right = CELL * (wide.right - wide.left) - part.shape[3]
+        return window.within(wide), F.pad(part, (0, right, 0, below), mode="replicate")
 
     def bands(self, window: Window) -> Tensor:
         """The same as PixelDNC leaves them."""

@@ -1,7 +1,7 @@
 """Prior-ascribing training without labels: a Stage is a value, one loop runs them all.
 
-Order of the paper: a prior first (E, then SAD), then the enhancement. The paper freezes the prior;
-ours learns on, for frozen it did not pay (docs/ablations.md).
+Order of the paper: a prior first (E, then SAD), then the enhancement; ours has what is done to the
+pixels before all of them. The paper freezes the prior; ours learns on, for frozen it did not pay (docs/ablations.md).
 """
 
 import copy
@@ -23,7 +23,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from . import losses
 from .data import Chance, Pairs, draw_pairs
-from .degradations import CLEAN_FAMILY, LIGHT_FAMILY
+from .degradations import CLEAN_FAMILY, LIGHT_FAMILY, WEATHER_FAMILY
 from .processes import Processes
 from .progress import LOG_EVERY, Progress
 from .restorer import Rebuilt, Restorer, RestorerConfig, image_of
@@ -40,7 +40,7 @@ TEACHER_LIMIT = 10.0  # their gradient at an image, in lengths of L1's; see `los
 
 
 class Learner(nn.Module):
-    """What a training run holds: the restorer, and stage 0's throw-away heads."""
+    """What a training run holds: the restorer, and the throw-away heads of stage 1."""
 
     def __init__(self, restorer: Restorer, teachers: Sequence[Teacher]):
         super().__init__()
@@ -72,7 +72,7 @@ def choose(teachers: Sequence[Teacher], generator: Generator) -> int:
 def encoder_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 0: from either image E must tell what the teacher sees in the clean one."""
+    """Stage 1: from either image E must tell what the teacher sees in the clean one."""
     index = choose(teachers, generator)
     with torch.no_grad():
         target = learner.target(teachers[index], pairs.clean)
@@ -90,7 +90,7 @@ def encoder_loss(
 def decoder_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 1: SAD rebuilds from E's features, clean ones above all."""
+    """Stage 2: SAD rebuilds from E's features, clean ones above all."""
     restorer = learner.restorer
     clean = restorer.decode(restorer.encode(pairs.clean))
     degraded = restorer.decode(restorer.encode(pairs.degraded))
@@ -113,19 +113,36 @@ def gate_losses(rebuilt: Rebuilt, wanted: Tensor) -> Tensor:
     return 0.05 * (losses.gate_loss(rebuilt.gate, wanted) + whole)
 
 
-def light_loss(rebuilt: Rebuilt, pairs: Pairs) -> Tensor:
-    """What PixelDNC is for: its image must come near the clean one where the light was changed.
+def light_loss(bands: Tensor, pairs: Pairs) -> Tensor:
+    """What PixelDNC is for: its image must come near the clean one where the light was changed, by
+    weather too.
 
     Else it learns to recolour every family as it likes, and what follows learns to undo that.
     """
-    light = pairs.families[:, LIGHT_FAMILY]
-    return losses.pixel_loss(image_of(rebuilt.given), pairs.clean, light)
+    light = pairs.families[:, LIGHT_FAMILY] + pairs.families[:, WEATHER_FAMILY]
+    return losses.pixel_loss(image_of(bands), pairs.clean, light)
+
+
+def front_loss(
+    learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
+) -> dict[str, Tensor]:
+    """Stage 0: what is done to the pixels before E, by the little that can be said in pixels.
+
+    A recogniser's gradient at a handful of numbers for a whole image is mostly noise.
+    """
+    restorer = learner.restorer
+    filtered = restorer.pixel_filter(pairs.degraded)
+    wanted = wanted_shares(pairs.families, restorer.config.branches)
+    return {
+        "filter": losses.filter_loss(filtered, pairs.degraded, pairs.clean, pairs.filterable),
+        "normalised": 5 * light_loss(restorer.normalise(filtered, wanted), pairs),
+    }
 
 
 def branch_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 2: every family of degradations has its own DNC branch, chosen by its label in some
+    """Stage 3: every family of degradations has its own DNC branch, chosen by its label in some
     of the steps, and by FGM, which learns to tell it, in the others.
 
     The label is the synthesis' own.
@@ -142,14 +159,14 @@ def branch_loss(
         "gate": gate_losses(rebuilt, wanted),
     }
     if not restorer.config.published:
-        found["normalised"] = light_loss(rebuilt, pairs)
+        found["normalised"] = light_loss(rebuilt.given, pairs)
     return found
 
 
 def whole_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 3: FGM gates the branches; frozen recognisers must see what they see in the clean.
+    """Stage 4: FGM gates the branches; frozen recognisers must see what they see in the clean.
 
     They stand in for L_sem: what they see is what E was taught to see. Pixels are asked for only of
     clean images, and of PixelDNC where the light was changed: recognisers who see more in an image
@@ -160,7 +177,7 @@ def whole_loss(
     clean = pairs.families[:, CLEAN_FAMILY]
     found = {"clean": 5 * losses.pixel_loss(rebuilt.images, pairs.clean, clean)}
     if not learner.restorer.config.published:
-        found["normalised"] = 5 * light_loss(rebuilt, pairs)
+        found["normalised"] = 5 * light_loss(rebuilt.given, pairs)
         found["gate"] = gate_losses(rebuilt, pairs.families)
     teacher = teachers[choose(teachers, generator)]
     found["teacher"] = teacher_loss(teacher, rebuilt.images.clamp(0, 1), pairs).mean()
@@ -200,11 +217,14 @@ class Stage:
     sides: int = 1
 
 
+# behind PixelFilter, whose few numbers stay as the first stage has them
+BEHIND = (".pixel_dnc.", ".encoder.", ".ise.", ".decoder.")
 STAGES: tuple[Stage, ...] = (
+    Stage("pixels", (".pixel_filter.", ".pixel_dnc."), front_loss, 0.10, 2, 3.0, sides=2),
     Stage("encoder", (".encoder.", "heads.", "pixels."), encoder_loss, 0.03, 1),
     Stage("decoder", (".decoder.",), decoder_loss, 0.01, 1),
-    Stage("branches", ("restorer.",), branch_loss, 0.56, 2),
-    Stage("ise", ("restorer.",), whole_loss, 0.40, 2, 0.4, sides=2),
+    Stage("branches", BEHIND, branch_loss, 0.50, 2),
+    Stage("ise", BEHIND, whole_loss, 0.36, 2, 0.4, sides=2),
 )
 
 
@@ -236,7 +256,8 @@ class Run:
         self.images = [image.to(self.device) for image in images]
         self.teachers = [teacher.to(self.device) for teacher in teachers]
         self.steps, self.batch, self.rate, self.seed = steps, batch, rate, seed
-        self.crop, self.first = crop, first
+        # as published there is nothing before E
+        self.crop, self.first = crop, max(first, int(restorer.config.published))
         self.setting = {
             "network": repr(restorer.config),
             "images": len(images),
@@ -244,7 +265,7 @@ class Run:
             "steps": steps,
             "batch": batch,
             "crop": crop,
-            "first": STAGES[first].name,
+            "first": STAGES[self.first].name,
             "processes": self.processes.count,
             "rate": rate,
             "seed": seed,
@@ -252,7 +273,7 @@ class Run:
         self.learner = Learner(restorer.to(self.device), self.teachers).to(self.device)
         self.learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.learner)
-        self.stage = first
+        self.stage = self.first
         self.begin_stage()
 
     def begin_stage(self) -> None:
@@ -453,7 +474,7 @@ def train(
         teachers: frozen recognisers, the cheapest first; none that later evaluates.
         folder: receives checkpoint.pt, log.csv and weights/ (config.json, model.safetensors).
         profile: the sizes of the network.
-        steps: of all four stages together; batch: images a step; rate: Adam's learning rate;
+        steps: of all stages together; batch: images a step; rate: Adam's learning rate;
             to go on from trained weights (`start`) a lower one unlearns less.
         seed: of the initial weights, the pairs and the choice of teachers.
         device: on which everything happens; the images are held there too.
