@@ -32,7 +32,12 @@ ALL = "together"
 
 def parts_of(restorer: Restorer) -> dict[str, nn.Module]:
     """Of profiles other than "paper", by the names of the README."""
-    named = {"PixelFilter": restorer.pixel_filter, "PixelDNC": restorer.pixel_dnc, "E": restorer.encoder, "FGM": restorer.ise.fgm}
+    named = {
+        "PixelFilter": restorer.pixel_filter,
+        "PixelDNC": restorer.pixel_dnc,
+        "E": restorer.encoder,
+        "FGM": restorer.ise.fgm,
+    }
     units = {f"unit {i + 1}": block.unit for i, block in enumerate(restorer.ise.blocks)}
     modules = {**named, **units, "SAD": restorer.decoder}
     return {name: module for name, module in modules.items() if isinstance(module, nn.Module)}

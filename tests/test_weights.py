@@ -147,7 +147,7 @@ def config_nested_deep(folder: Path) -> None:
 
 
 def config_without_end(folder: Path) -> None:
-    (folder / CONFIG).write_text('{"format": 1, "profile": "' + "a" * 100_000 + '"}')
+    (folder / CONFIG).write_text('{"format": 2, "profile": "' + "a" * 100_000 + '"}')
 
 
 def config_number_without_end(folder: Path) -> None:
@@ -333,7 +333,7 @@ def test_fuzz_of_the_loader(
                 "grid": st.integers(-1, 300) | st.booleans(),
                 "skip": st.booleans() | st.none(),
             }
-        ).map(lambda v: json.dumps({**asdict(SMALL), "format": 1, **v}).encode()),
+        ).map(lambda v: json.dumps({**asdict(SMALL), "format": 2, **v}).encode()),
     )
 )
 def test_fuzz_of_the_config(folder: Path, content: bytes) -> None:

@@ -1,8 +1,8 @@
 """Weights of the network before PixelFilter and the third window of PixelDNC, brought into it.
 
 `python tools/grow.py OLD NEW STEPS IMAGES...` reads the folder OLD, trains what is new on the
-photographs below the folders IMAGES as the first stage of `vrdir train` does, 16 crops of 192 px a step, and
-writes the folder NEW, from which `vrdir train --start NEW` goes on.
+photographs below the folders IMAGES as the first stage of `vrdir train` does, 16 crops of 192 px a
+step, and writes the folder NEW, from which `vrdir train --start NEW` goes on.
 """
 
 import sys
@@ -22,7 +22,7 @@ from vrdir_plug.weights import MODEL
 def widened(name: str, old: Tensor, new: Tensor) -> Tensor:
     """PixelDNC's numbers for two windows beside those that a third one starts with.
 
-    Along a side that grew, they are of means, of deviations (or of both gates), then of the context.
+    Along a side that grew, they are of means, of deviations (or of both gates), then of context.
     """
     for side, (few, many) in enumerate(zip(old.shape, new.shape, strict=True)):
         if few != many:

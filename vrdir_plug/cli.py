@@ -155,7 +155,7 @@ def add_train(commands: Any) -> None:
         help="trained weights (fast, a folder, org/name) in the profile's place: only the last "
         "stage, which fits them to these teachers and images",
     )
-    option("--steps", type=positive, default=8000, help="of the four stages together")
+    option("--steps", type=positive, default=8000, help="of all stages together")
     option("--device", default="auto", help="cpu, cuda or auto: the GPU where there is one")
     option("--batch-size", type=positive, default=32, help="images a step, of each process")
     option("--crop", type=positive, default=CROP, help="side of the training crops, in pixels")

@@ -135,7 +135,7 @@ def shares_of(families: list[int], severities: Tensor) -> Tensor:
 
 
 def degrade(clean: Tensor, most: int, chance: Chance) -> tuple[Tensor, Tensor, Tensor]:
-    """Degrade a group (N, 3, H, W) by the same kinds: rounded to 8 bits, their families' shares, and
+    """Degrade a group (N, 3, H, W) by the same kinds: rounded to 8 bits, the families' shares, and
     that of filterable kinds."""
     drawn = draw_kinds(most, chance.choices)
     # several at once are each milder, as in the world

@@ -15,9 +15,9 @@ def pixel_loss(restored: Tensor, clean: Tensor, weights: Tensor | None = None) -
 
 
 def filter_loss(filtered: Tensor, degraded: Tensor, clean: Tensor, filterable: Tensor) -> Tensor:
-    """What a filter leaves of the squared error, where all that was done can be filtered; how far it
-    moves an image, in deviations of its finest detail, where nothing can. Where both came together
-    it is free. `filterable` (N,) is the share of the kinds of degradations that can be.
+    """What a filter leaves of the squared error, where all that was done can be filtered; how far
+    it moves an image, in deviations of its finest detail, where nothing can. Where both came
+    together it is free. `filterable` (N,) is the share of the kinds of degradations that can be.
     """
     left, before = (squared(images - clean) for images in (filtered, degraded))
     detail = degraded - F.avg_pool2d(degraded, 3, 1, 1)

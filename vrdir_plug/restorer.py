@@ -128,10 +128,9 @@ def band_filters(device: torch.device | None = None) -> Tensor:
 
 
 def difference_filters(device: torch.device | None = None) -> Tensor:
-    """Steps of the mean colour from pixel to pixel of a cell: three across, three down
-    (6, 3, 4, 4)."""
-    across = torch.eye(CELL, device=device).diff(dim=0)[:, None, None] / 3
-    across = across.expand(-1, 3, CELL, -1) * torch.eye(CELL, device=device)[1, :, None]
+    """Steps from pixel to pixel of a cell: three across, three down (6, 1, 4, 4)."""
+    across = torch.eye(CELL, device=device).diff(dim=0)[:, None, None]
+    across = across * torch.eye(CELL, device=device)[1, :, None]
     return torch.cat([across, across.mT])
 
 
@@ -591,18 +590,13 @@ class PixelFilter(nn.Module):
         # logarithm of the share of impulses from which half of the change is made, and how steeply
         self.switch = nn.Parameter(torch.tensor([-4.0, 4.0]))
         into, out = nn.Conv2d(SPECTRUM + BANDS + 5, 32, 1), nn.Conv2d(32, len(self.steps), 1)
-        self.asks = nn.ModuleList([into, zeroed(out)])
+        self.asks: Any = nn.ModuleList([into, zeroed(out)])
 
-    def forward(self, images: Tensor, branch: Tensor | None = None) -> Tensor:
-        """(N, 3, H, W), H and W divisible by 4 -> the same in float32, not clamped.
-
-        `branch` (N, branches): shares that are given; that of clean images is left as it is.
-        """
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W), H and W divisible by 4 -> the same in float32, not clamped."""
         with full_precision(images):
             wide, change = self.impulses(images)
             asked = self.asked(*self.statistics(images, inner(change, self.reach - 1)))
-            if branch is not None:
-                asked = asked * (1 - branch[:, -1:])
             return self.filtered(wide, change, asked)
 
     def impulses(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -625,8 +619,10 @@ class PixelFilter(nn.Module):
         """Means that tell what to do: of bands and differences, of their squares and sizes, and how
         many are 0 (N, 4, 54), in every second cell; the share of impulses (N, 1)."""
         pixels = images.float().contiguous(memory_format=torch.channels_last)
-        filters = torch.cat([band_filters(images.device), difference_filters(images.device)])
-        seen = F.conv2d(pixels, filters, stride=self.sampled)
+        filters = band_filters(images.device), difference_filters(images.device)
+        planes = pixels, pixels.mean(1, keepdim=True)
+        pairs = zip(planes, filters, strict=True)
+        seen = torch.cat([F.conv2d(p, f, stride=self.sampled) for p, f in pairs], 1)
         size = seen.abs()
         means = [p.mean((2, 3)) for p in (seen, seen.square(), size, (size < self.still).float())]
         return torch.stack(means, 1), (change != 0).float().mean((1, 2, 3))[:, None]
@@ -657,7 +653,9 @@ class PixelFilter(nn.Module):
         filtered = inner(level, margin) * (1 + gains[:, :1])
         for n, step in enumerate(self.steps):
             level, margin = smoothed(level, step), margin - step
-            filtered = plus_product(filtered, inner(level, margin), counts[:, n : n + 1] / 16 ** (n + 1))
+            filtered = plus_product(
+                filtered, inner(level, margin), counts[:, n : n + 1] / 16 ** (n + 1)
+            )
         return filtered
 
 
@@ -944,7 +942,7 @@ class Restorer(nn.Module):
 
     def judge(self, images: Tensor, branch: Tensor | None = None) -> Judged:
         """The first part of `rebuild`, up to FGM's gate."""
-        bands = bands_of(self.pixel_filter(images, branch))
+        bands = bands_of(self.pixel_filter(images))
         with full_precision(bands):
             energy = bands.square()
             amplitude, seen, prior = self.look(bands, energy)

@@ -1,9 +1,9 @@
 """Restoring large images in tiles: the same result, and memory that hardly grows with the image.
 
 What the network knows of the whole image (what PixelFilter is asked for, spectrum, prior, gate, the
-maps of PixelDNC, DNC's statistics) is taken once, over all tiles, and given to each; a tile sees as far beyond its border
-as its convolutions reach. So a walk passes over the tiles several times, and the convolutions of
-each pass run once. Positions are cells: see `restorer`.
+maps of PixelDNC, DNC's statistics) is taken once, over all tiles, and given to each; a tile sees as
+far beyond its border as its convolutions reach. So a walk passes over the tiles several times, and
+the convolutions of each pass run once. Positions are cells: see `restorer`.
 """
 
 import math

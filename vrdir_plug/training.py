@@ -1,7 +1,8 @@
 """Prior-ascribing training without labels: a Stage is a value, one loop runs them all.
 
-Order of the paper: a prior first (E, then SAD), then the enhancement; ours has what is done to the
-pixels before all of them. The paper freezes the prior; ours learns on, for frozen it did not pay (docs/ablations.md).
+Order of the paper: a prior first (E, then SAD), then the enhancement. Ours has what is done to the
+pixels before all of them; and where the paper freezes the prior ours learns on, for frozen it did
+not pay (docs/ablations.md).
 """
 
 import copy
