@@ -1,5 +1,6 @@
 """Losses: zero where nothing is wrong, and the ranking loss's repair."""
 
+import pytest
 import torch
 
 from vrdir_plug import losses
@@ -69,3 +70,18 @@ def test_limited_shortens_each_image_by_itself_to_its_own_bound() -> None:
     torch.testing.assert_close(images.grad[0], given[0])
     torch.testing.assert_close(images.grad[1], given[1] * bound / given[1].norm())
     torch.testing.assert_close(images.grad[2], given[2] * 3 * bound / given[2].norm())
+
+
+def test_a_filter_must_mend_what_it_can_and_leave_the_rest() -> None:
+    torch.manual_seed(0)
+    clean, degraded = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16)
+
+    def loss(filtered: torch.Tensor, share: float) -> float:
+        return float(losses.filter_loss(filtered, degraded, clean, torch.full((2,), share)))
+
+    half = (clean + degraded) / 2
+    assert loss(degraded, 1) == pytest.approx(5, rel=1e-3)
+    assert 0 == loss(clean, 1) < loss(half, 1) < loss(degraded, 1)
+    assert loss(degraded, 0) == pytest.approx(0.01)
+    assert loss(degraded, 0) < loss(half, 0) < loss(clean, 0)
+    assert loss(half, 0.5) == 0

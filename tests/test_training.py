@@ -11,12 +11,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from skimage.data import astronaut
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 
 from vrdir_plug import UNIT, Restorer, RestorerConfig, data, progress, training
-from vrdir_plug.degradations import CLEAN_FAMILY
+from vrdir_plug.degradations import (
+    CLEAN_FAMILY,
+    FAMILIES,
+    Degradation,
+    impulse_noise,
+    jpeg,
+    low_light,
+    motion_blur,
+    rain,
+)
 from vrdir_plug.teachers import Teacher
 
 TINY = RestorerConfig("tiny", 8, ((8,),), grid=8)
@@ -296,6 +306,42 @@ def test_pairs_are_seeded_in_range_and_labelled(images: list[Tensor]) -> None:
     rounding = (first.degraded[clean] - first.clean[clean]).abs().max()
     assert rounding <= 0.5 / 255 + 1e-6
     assert (first.degraded[~clean] - first.clean[~clean]).abs().mean() > 0.02
+
+
+@pytest.mark.parametrize(
+    ("kinds", "share"),
+    (((), 0.0), ((motion_blur,), 1.0), ((low_light, impulse_noise), 0.5), ((rain, jpeg), 0.0)),
+)
+def test_pairs_know_what_a_filter_can_mend(
+    kinds: tuple[Degradation, ...], share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    families = {kind: n for n, family in enumerate(FAMILIES) for kind in family}
+    drawn = [(families[kind], kind) for kind in kinds]
+    monkeypatch.setattr(data, "draw_kinds", lambda most, generator: drawn)
+    _, _, filterable = data.degrade(torch.rand(3, 3, 24, 24), 2, data.Chance.of(0))
+    assert filterable.tolist() == [share] * 3
+
+
+def test_old_weights_grow_into_the_network_as_it_is(tmp_path: Path) -> None:
+    """Cut down to what they were, weights whose new parts rest do what they did."""
+    tool = runpy.run_path(str(Path(__file__).parents[1] / "tools" / "grow.py"))
+    torch.manual_seed(0)
+    restorer = Restorer("fast")
+    old = {}
+    for name, tensor in restorer.state_dict().items():
+        if name.startswith("pixel_filter."):
+            continue
+        old[name] = tensor.add_(0.05 * torch.randn_like(tensor)).clone()
+        if name.startswith("pixel_dnc."):
+            side = tensor.ndim - 1
+            places = torch.tensor([*range(6), *range(9, 15), *range(18, 69)])
+            places = places[: {9: 6, 18: 12, 69: 63}[tensor.shape[side]]]
+            old[name] = tensor.index_select(side, places)
+            if side == 2 or "bias" in name:  # else it matters only together with these
+                tensor.zero_().index_copy_(side, places, old[name])
+    save_file(old, tmp_path / "model.safetensors")
+    images = torch.rand(1, 3, 32, 40)
+    torch.testing.assert_close(tool["grown"](tmp_path)(images), restorer(images))
 
 
 def test_a_mild_degradation_is_hardly_one() -> None:
