@@ -1,11 +1,12 @@
 """Weights of the network before PixelFilter and the third window of PixelDNC, brought into it.
 
-`python tools/grow.py OLD NEW STEPS IMAGES...` reads the folder OLD, trains what is new on the
+`python tools/grow.py OLD NEW STEPS IMAGES...` reads the folder OLD, trains PixelFilter on the
 photographs below the folders IMAGES as the first stage of `vrdir train` does, 16 crops of 192 px a
-step, and writes the folder NEW, from which `vrdir train --start NEW` goes on.
+step, and writes the folder NEW. The third window stays at rest until `vrdir train --start NEW`.
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -45,7 +46,7 @@ def grown(folder: Path) -> Restorer:
 def main(old: str, new: str, steps: str, *folders: str) -> None:
     torch.manual_seed(0)
     images = [image for folder in folders for image in read_folder(Path(folder))]
-    training.STAGES = training.STAGES[:1]
+    training.STAGES = (replace(training.STAGES[0], learns=(".pixel_filter.",)),)
     run = training.Run(images, grown(Path(old)), [], int(steps), 64, training.RATE, 0, crop=96)
     for _ in trange(run.stage_steps, unit="step", disable=None):
         run.advance()
