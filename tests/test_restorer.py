@@ -428,7 +428,7 @@ def test_the_range_is_of_percentiles_of_all_colours_together() -> None:
     fine = torch.rand(2, 3, 32, 32)
     fine[0, 0, 0, :20] = 9  # a light in the picture is not its range
     middle, half = PixelDNC(CONFIGS[0]).extent(fine)
-    low, high = np.quantile(fine[:, :].flatten(1).numpy(), [30 / 3071, 1 - 30 / 3071], axis=1)
+    low, high = np.quantile(fine.flatten(1).numpy(), [30 / 3071, 1 - 30 / 3071], axis=1)
     torch.testing.assert_close(middle[:, 0], torch.from_numpy((high + low) / 2).float())
     torch.testing.assert_close(half[:, 0], torch.from_numpy((high - low) / 2).float())
 

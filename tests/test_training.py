@@ -322,8 +322,11 @@ def test_pairs_know_what_a_filter_can_mend(
     assert filterable.tolist() == [share] * 3
 
 
-def test_old_weights_grow_into_the_network_as_it_is(tmp_path: Path) -> None:
+def test_old_weights_grow_into_the_network_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Cut down to what they were, weights whose new parts rest do what they did."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "tools"))
     tool = runpy.run_path(str(Path(__file__).parents[1] / "tools" / "grow.py"))
     torch.manual_seed(0)
     restorer = Restorer("fast")

@@ -153,10 +153,11 @@ def trained(
     steps: int,
     stages: tuple[training.Stage, ...] = (PIXELS,),
     teachers: Sequence[Teacher] = (),
-) -> nn.Module:
+    batch: int = BATCH,
+) -> Any:
     """The average over the steps of a training run."""
     training.STAGES = stages
-    run = training.Run(images, network, teachers, steps, BATCH, training.RATE, seed=0, crop=CROP)
+    run = training.Run(images, network, teachers, steps, batch, training.RATE, seed=0, crop=CROP)
     for _ in trange(run.all_steps, unit="step", disable=None):
         run.finished()  # moves on to the next stage
         run.advance()

@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from architectures import trained
 from safetensors.torch import load_file
 from torch import Tensor
-from tqdm import trange
 
-from vrdir_plug import training
 from vrdir_plug.data import read_folder
 from vrdir_plug.restorer import Restorer
+from vrdir_plug.training import STAGES
 from vrdir_plug.weights import MODEL
 
 
@@ -46,11 +46,9 @@ def grown(folder: Path) -> Restorer:
 def main(old: str, new: str, steps: str, *folders: str) -> None:
     torch.manual_seed(0)
     images = [image for folder in folders for image in read_folder(Path(folder))]
-    training.STAGES = (replace(training.STAGES[0], learns=(".pixel_filter.",)),)
-    run = training.Run(images, grown(Path(old)), [], int(steps), 64, training.RATE, 0, crop=96)
-    for _ in trange(run.stage_steps, unit="step", disable=None):
-        run.advance()
-    run.average.restorer.save_pretrained(new)
+    stage = replace(STAGES[0], learns=(".pixel_filter.",))
+    restorer = trained(grown(Path(old)), images, int(steps), (stage,), batch=64)
+    restorer.save_pretrained(new)
 
 
 if __name__ == "__main__":

@@ -334,6 +334,11 @@ def spectrum_of(mean: Tensor, deviation: Tensor) -> Tensor:
     return torch.cat([means, log_amplitude(deviation.square())], 1)
 
 
+def spectrum_in(bands: Tensor, energy: Tensor) -> Tensor:
+    """The same from bands and their squares (N, 48, h, w)."""
+    return spectrum_of(*from_moments(bands.mean((2, 3)), energy.mean((2, 3))))
+
+
 def resized(features: Tensor, size: tuple[int, int]) -> Tensor:
     """Averages on a small grid, smoothly: (N, C, h, w) -> (N, C, *size)."""
     return F.interpolate(features, size, mode="bilinear", antialias=True)
@@ -651,11 +656,9 @@ class PixelFilter(nn.Module):
         # a band is the difference of two levels: what each level counts for
         counts = torch.cat([gains[:, 1:], torch.zeros_like(share)], 1) - gains
         filtered = inner(level, margin) * (1 + gains[:, :1])
-        for n, step in enumerate(self.steps):
+        for n, (step, count) in enumerate(zip(self.steps, counts.split(1, 1), strict=True), 1):
             level, margin = smoothed(level, step), margin - step
-            filtered = plus_product(
-                filtered, inner(level, margin), counts[:, n : n + 1] / 16 ** (n + 1)
-            )
+            filtered = plus_product(filtered, inner(level, margin), count / 16**n)
         return filtered
 
 
@@ -945,7 +948,9 @@ class Restorer(nn.Module):
         bands = bands_of(self.pixel_filter(images))
         with full_precision(bands):
             energy = bands.square()
-            amplitude, seen, prior = self.look(bands, energy)
+            seen = spectrum_in(bands, energy)
+            amplitude = self.ise.fgm.amplitude(energy)
+            prior = self.ise.fgm.prior(seen)
         shares = prior.softmax(1)
         bands = self.pixel_dnc(bands, energy, seen, shares if branch is None else branch)
         bands = bands.to(images.dtype)
@@ -959,14 +964,9 @@ class Restorer(nn.Module):
         bands = bands_of(filtered)
         with full_precision(bands):
             energy = bands.square()
-            seen = self.look(bands, energy)[1]
+            seen = spectrum_in(bands, energy)
         normalised: Tensor = self.pixel_dnc(bands, energy, seen, branch)
         return normalised
-
-    def look(self, bands: Tensor, energy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Local amplitudes of bands, the image's spectrum, and logits of what it asks for."""
-        seen = spectrum_of(*from_moments(bands.mean((2, 3)), energy.mean((2, 3))))
-        return self.ise.fgm.amplitude(energy), seen, self.ise.fgm.prior(seen)
 
     def enhance(self, judged: Judged, branch: Tensor | None = None) -> Rebuilt:
         """The second part: ISE's blocks and SAD, on all images that are given."""
