@@ -28,14 +28,11 @@ from vrdir_plug.restorer import (
     DNC,
     FGM,
     LEAK,
-    SPECTRUM,
     Restorer,
     RestorerConfig,
-    SpatialUnit,
     bands_of,
     conv,
     image_of,
-    steered,
     warmed,
     zeroed,
 )
@@ -96,56 +93,41 @@ class Unmodulated(FGM):
 
 
 class Depthwise(nn.Module):
-    """A depthwise 5x5 and two 1x1 convolutions beside the identity, steered between them."""
+    """A depthwise 5x5 and two 1x1 convolutions beside the identity."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.around = nn.Conv2d(width, width, 5, padding=2, groups=width)
-        self.into, self.out = nn.Conv2d(width, width, 1), nn.Conv2d(width, width, 1)
+        around = nn.Conv2d(width, width, 5, padding=2, groups=width)
+        into, out = nn.Conv2d(width, width, 1), nn.Conv2d(width, width, 1)
+        self.body = nn.Sequential(around, into, nn.LeakyReLU(LEAK), out)
         warmed(self)
         with torch.no_grad():
-            self.out.weight *= 0.3
+            out.weight *= 0.3
 
-    def forward(self, features: Tensor, steer: Tensor) -> Tensor:
-        changed: Tensor = self.out(steered(self.into(self.around(features)), steer))
+    def forward(self, features: Tensor) -> Tensor:
+        changed: Tensor = self.body(features)
         return features + changed
-
-
-class DeepUnit(SpatialUnit):
-    """A spatial unit of more, narrower-minded layers: four depthwise blocks for two dense 3x3."""
-
-    def __init__(self, channels: int, width: int, known: int) -> None:
-        super().__init__(channels, (width,), known)
-        self.enter = nn.Conv2d(channels, width, 1)
-        del self.leave
-        self.blocks = nn.ModuleList(Depthwise(width) for _ in range(4))
-        warmed(self.enter)
-        self.steered = [2 * width] * 4
-        self.steer = zeroed(nn.Conv2d(known, sum(self.steered), 1))
-
-    def forward(self, features: Tensor, known: Tensor) -> Tensor:
-        known = 0.1 * known[:, :, None, None].to(features.dtype)
-        deep = self.enter(features)
-        for block, steer in zip(self.blocks, self.steer(known).split(self.steered, 1), strict=True):
-            deep = block(deep, steer)
-        scale, shift = self.head(F.leaky_relu(deep, LEAK)).chunk(2, dim=1)
-        strength = 1 + self.strength(known)
-        return features * strength + shift + features * scale
 
 
 FLAT = RestorerConfig("flat", BANDS, ((42,), (42,)))
 
 
+def identity_like(dnc: DNC) -> Identity:
+    """In its place, of its sizes."""
+    (branches, channels), (_, squeeze, seen) = dnc.gamma.shape, dnc.reduce.shape
+    return Identity(channels, branches, squeeze, seen - 2 * channels)
+
+
 def without_dnc() -> Restorer:
     restorer = Restorer(FLAT)
     for block in restorer.ise.blocks:
-        block.dnc = Identity(BANDS, FLAT.branches - 1, BANDS // 4, SPECTRUM)
+        block.dnc = identity_like(block.dnc)  # type: ignore[arg-type]
     return restorer
 
 
 def without_pixel_dnc() -> Restorer:
     restorer = Restorer(FLAT)
-    restorer.pixel_dnc.dnc = Identity(9, 1, 24, SPECTRUM)
+    restorer.pixel_dnc.dnc = identity_like(restorer.pixel_dnc.dnc)
     return restorer
 
 
@@ -164,9 +146,13 @@ def pointwise_sad(restorer: Restorer) -> Restorer:
 
 
 def depthwise() -> Restorer:
-    restorer = pointwise_sad(Restorer(FLAT))
+    """Units of four blocks of depthwise convolutions for two dense ones."""
+    restorer = pointwise_sad(Restorer(replace(FLAT, units=((64,), (64,)))))
     for block in restorer.ise.blocks:
-        block.unit = DeepUnit(BANDS, 64, SPECTRUM + FLAT.branches)
+        unit: Any = block.unit
+        unit.enter = nn.Conv2d(BANDS, 64, 1)
+        unit.leave = nn.Sequential(*(Depthwise(64) for _ in range(4)))
+        warmed(unit.enter)
     return restorer
 
 
