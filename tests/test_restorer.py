@@ -20,8 +20,10 @@ from vrdir_plug.restorer import (
     FGM,
     PROFILES,
     SPECTRUM,
+    BandGains,
     PixelDNC,
     PixelFilter,
+    RangeSwitch,
     Restorer,
     RestorerConfig,
     SpatialUnit,
@@ -431,6 +433,48 @@ def test_the_range_is_of_percentiles_of_all_colours_together() -> None:
     low, high = np.quantile(fine.flatten(1).numpy(), [30 / 3071, 1 - 30 / 3071], axis=1)
     torch.testing.assert_close(middle[:, 0], torch.from_numpy((high + low) / 2).float())
     torch.testing.assert_close(half[:, 0], torch.from_numpy((high - low) / 2).float())
+
+
+def test_a_narrow_range_is_stretched_and_a_wide_one_left() -> None:
+    torch.manual_seed(0)
+    ramp = torch.linspace(0, 1, 128).expand(1, 3, 128, 128)
+    noisy = (ramp + 0.1 * torch.randn(1, 3, 128, 128)).clamp(0, 1)
+    images = torch.cat([0.02 + 0.25 * noisy, 0.4 + 0.5 * noisy, noisy])
+    switch = RangeSwitch()
+    torch.testing.assert_close(image_of(switch(images)), images)  # at first
+    nn.init.constant_(switch.switch[:1], 0.65)
+    wide = image_of(switch(images)).detach()
+    for image, found in zip(images.numpy(), wide.numpy(), strict=True):
+        means = image.reshape(3, 32, 4, 32, 4).mean((2, 4))
+        low, high = np.quantile(means, [0.01, 0.99])
+        share = 1 / (1 + np.exp(12 * (high - low - 0.65)))
+        width = max(high - low, 0.83)
+        there = (image - low) / (high - low) * width + (1 - width) * low / (1 - high + low)
+        np.testing.assert_allclose(found, image + share * (there - image), atol=0.01)
+    assert wide[0].mean() > 0.4  # hardly dark any longer
+    assert (wide[2] - images[2]).abs().mean() < 0.01
+    flat = torch.tensor([0.0, 0.3, 1.0]).view(3, 1, 1, 1).expand(3, 3, 64, 64)
+    torch.testing.assert_close(image_of(switch(flat)), flat, atol=1e-3, rtol=0)
+
+
+def test_band_gains_learn_to_take_what_is_not_wanted_and_leave_clean_images() -> None:
+    torch.manual_seed(0)
+    clean = torch.linspace(0.2, 0.8, 64).expand(4, 3, 64, 64)
+    bands, noisy = bands_of(clean), bands_of(clean + 0.1 * torch.randn_like(clean))
+    shares = torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0]).view(1, 5, 1, 1).expand(4, 5, 16, 16)
+    seen = torch.zeros(4, SPECTRUM)
+    layer = BandGains(5)
+    torch.testing.assert_close(layer(noisy, shares, seen), noisy)  # at first
+    optimiser = torch.optim.Adam(layer.parameters(), 0.05)
+    for _ in range(60):
+        optimiser.zero_grad()
+        (layer(noisy, shares, seen) - bands).square().mean().backward()
+        optimiser.step()
+    left = (layer(noisy, shares, seen) - bands).square().mean((0, 2, 3)).detach()
+    # noise of 0.1 in all bands; a slope of means and of the lowest frequency across must stay
+    assert (left.view(3, 16)[:, 2:] < 0.1 * 0.1**2).all()
+    assert (left < 1.2 * 0.1**2).all()
+    torch.testing.assert_close(layer(noisy, shares.roll(3, 1), seen), noisy)  # called clean
 
 
 def test_pixel_dnc_in_one_pass_equals_the_sum_over_windows_in_their_shares() -> None:

@@ -1,4 +1,4 @@
-"""Trains the last stage with something changed: the rows of docs/ablations.md.
+"""Trains the stage "ise" with something changed, BandGains at rest: the rows of docs/ablations.md.
 
 `python tools/ablate.py VARIANT OPTIONS`, with the options of `vrdir train`; --start among them.
 """
@@ -8,20 +8,20 @@ from dataclasses import replace
 
 from vrdir_plug import cli, training
 
-LAST = training.STAGES[-1]
+ISE = training.STAGES[training.FIT]
 VARIANTS = {
-    "prior-frozen": replace(LAST, learns=(".ise.",), pace=0.6),
-    "pixel-dnc-frozen": replace(LAST, learns=(".encoder.", ".decoder.", ".ise.")),
-    "all": LAST,
-    "no-mixtures": replace(LAST, most=1),
-    "pixels": replace(LAST, loss=training.branch_loss),
+    "prior-frozen": replace(ISE, learns=(".ise.",), pace=0.6),
+    "pixel-dnc-frozen": replace(ISE, learns=(".encoder.", ".decoder.", ".ise.")),
+    "all": ISE,
+    "no-mixtures": replace(ISE, most=1),
+    "pixels": replace(ISE, loss=training.branch_loss),
 }
 
 
 def main(variant: str, *options: str) -> int:
     if variant not in VARIANTS:
         sys.exit(f"there is no variant {variant!r}; the variants are: {', '.join(VARIANTS)}")
-    training.STAGES = (*training.STAGES[:-1], VARIANTS[variant])
+    training.STAGES = (*training.STAGES[: training.FIT], VARIANTS[variant])
     return cli.main(["train", *options])
 
 

@@ -2,7 +2,8 @@
 
 `python tools/grow.py OLD NEW STEPS IMAGES...` reads the folder OLD, trains PixelFilter on the
 photographs below the folders IMAGES as the first stage of `vrdir train` does, 16 crops of 192 px a
-step, and writes the folder NEW. The third window stays at rest until `vrdir train --start NEW`.
+step, switches the stretching of narrow ranges on, and writes the folder NEW. The third window stays
+at rest until `vrdir train --start NEW`.
 """
 
 import sys
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from vrdir_plug.data import read_folder
 from vrdir_plug.restorer import Restorer
-from vrdir_plug.training import STAGES
+from vrdir_plug.training import STAGES, switched_on
 from vrdir_plug.weights import MODEL
 
 
@@ -40,7 +41,7 @@ def grown(folder: Path) -> Restorer:
     state, old = restorer.state_dict(), load_file(folder / MODEL)
     state |= {name: widened(name, tensor, state[name]) for name, tensor in old.items()}
     restorer.load_state_dict(state)
-    return restorer
+    return switched_on(restorer)
 
 
 def main(old: str, new: str, steps: str, *folders: str) -> None:

@@ -662,6 +662,59 @@ class PixelFilter(nn.Module):
         return filtered
 
 
+# The range of an image is between percentiles of its means on a grid: lamps and specks are outside
+FINE = 32  # parts along each side
+OUTSIDE = 30  # of the 3,072 means of all colours, at either end: one in a hundred
+
+
+def range_of(fine: Tensor) -> tuple[Tensor, Tensor]:
+    """Lower and upper end of the range of means (N, 3, FINE, FINE): two (N, 1)."""
+    ordered = fine.flatten(1).sort(1).values
+    return ordered[:, OUTSIDE, None], ordered[:, -1 - OUTSIDE, None]
+
+
+class RangeSwitch(nn.Module):
+    """Ours: an image that fills little of the range of pixels is stretched to what others fill.
+
+    Dark photographs, hazy ones and those of low contrast do; most clean ones fill 0.7 or more. One
+    map for all colours of an image, as Koschmieder's law of haze and a short exposure ask for. It
+    starts as the identity: nothing is narrower than -4.
+    """
+
+    fills = 0.83  # of the range, a clean photograph; stretched over all of it recognisers see less
+    most = 10.0  # times: what fills a twelfth of the range or less stays narrower
+
+    def __init__(self) -> None:
+        super().__init__()
+        # the range from which half of the change is made, and how steeply it comes
+        self.switch = nn.Parameter(torch.tensor([-4.0, 12.0]))
+
+    def forward(self, filtered: Tensor) -> Tensor:
+        """What PixelFilter gives (N, 3, H, W) -> bands (N, 48, H/4, W/4), stretched."""
+        bands = bands_of(filtered)
+        with full_precision(bands):
+            means = bands[:, :: CELL**2] / CELL
+            return self.stretched(bands, self.map(resized(means, (FINE, FINE))))
+
+    def map(self, fine: Tensor) -> Tensor:
+        """Scale and offset of the pixels (N, 2), from their means (N, 3, FINE, FINE)."""
+        low, high = range_of(fine)
+        width = high - low
+        narrow, steepness = self.switch.float()
+        share = (steepness * (narrow - width)).sigmoid()
+        scale = (self.fills / width.clamp(min=1e-6)).clamp(1, self.most)
+        # it lies in what is left of the range as it lay before: dark at the bottom, pale at the top
+        left = (1 - scale * width) * low / (1 - width).clamp(min=1e-3)
+        return torch.cat([1 + share * (scale - 1), share * (left - scale * low)], 1)
+
+    def stretched(self, bands: Tensor, stretch: Tensor) -> Tensor:
+        """Bands (N, 48, h, w) under a map (N, 2) of their pixels."""
+        scale, offset = stretch[:, :, None, None].split(1, 1)
+        # an offset is in the means alone
+        means = (torch.arange(BANDS, device=bands.device) % CELL**2 == 0).to(bands.dtype)
+        return plus_product(offset * (CELL * means).view(1, -1, 1, 1), bands, scale)
+
+
 class PixelDNC(nn.Module):
     """DNC at depth zero, ours: the pixels are normalised and compensated before E sees them.
 
@@ -674,8 +727,6 @@ class PixelDNC(nn.Module):
     """
 
     regions = 8  # along each side
-    fine = 32  # of the parts that the range is taken over, along each side
-    outside = 30  # of their 3,072 means: the percent at either end is not in the range
 
     def __init__(self, config: RestorerConfig):
         super().__init__()
@@ -690,7 +741,7 @@ class PixelDNC(nn.Module):
         with full_precision(bands):
             colours = self.moments(bands, energy)
             around = resized(colours, (self.regions, self.regions))
-            fine = resized(colours[:, :3], (self.fine, self.fine))
+            fine = resized(colours[:, :3], (FINE, FINE))
             maps = self.maps(colours.mean((2, 3), keepdim=True), around, fine, seen, shares)
             maps = F.interpolate(maps, bands.shape[-2:], mode="bilinear")
             return self.mapped(bands, maps)
@@ -725,9 +776,8 @@ class PixelDNC(nn.Module):
         return maps.unflatten(2, (self.regions, self.regions))
 
     def extent(self, fine: Tensor) -> tuple[Tensor, Tensor]:
-        """Middle and half of the range of means (N, 3, fine, fine): two (N, 1)."""
-        ordered = fine.flatten(1).sort(1).values
-        low, high = ordered[:, self.outside, None], ordered[:, -1 - self.outside, None]
+        """Middle and half of the range of means (N, 3, FINE, FINE): two (N, 1)."""
+        low, high = range_of(fine)
         return (high + low) / 2, (high - low) / 2
 
     def statistics(self, whole: Tensor, around: Tensor) -> tuple[Tensor, Tensor]:
@@ -765,6 +815,28 @@ def decoder(config: RestorerConfig) -> nn.Sequential:
 
 
 # --- the restorer ----------------------------------------------------------------------------
+
+
+class BandGains(nn.Module):
+    """Ours, last of all: every band of what is restored has a gain from 0 to 2, by FGM's shares of
+    the branches and the spectrum of the image. Clean images keep theirs.
+
+    Pixels ask for all detail that can be told from noise, recognisers for less; a few numbers of an
+    image, next to what the recogniser sees, learn that from it in minutes.
+    """
+
+    def __init__(self, branches: int):
+        super().__init__()
+        self.asks = zeroed(nn.Conv2d(branches + SPECTRUM, BANDS, 1))
+
+    def forward(self, bands: Tensor, gate: Tensor, seen: Tensor) -> Tensor:
+        """Bands (N, 48, h, w), gate (N, branches, h, w), spectrum (N, SPECTRUM) -> bands."""
+        with full_precision(bands):
+            shares = gate.float().mean((2, 3))
+            # a tenth: as in SpatialUnit
+            asked = linear(self.asks, torch.cat([shares, 0.1 * seen], 1)).tanh()
+            gains = (1 - shares[:, -1:]) * asked
+        return plus_product(bands, bands, gains[:, :, None, None].to(bands.dtype))
 
 
 def check_images(images: Tensor) -> None:
@@ -873,8 +945,10 @@ class Restorer(nn.Module):
         self.encoder = encoder(self.config)
         self.ise = ISE(self.config)
         self.pixel_filter: Any = None if self.config.published else PixelFilter()
+        self.range_switch: Any = None if self.config.published else RangeSwitch()
         self.pixel_dnc: Any = None if self.config.published else PixelDNC(self.config)
         self.decoder = decoder(self.config)
+        self.gains: Any = None if self.config.published else BandGains(self.config.branches)
 
     def forward(self, images: Tensor) -> Tensor:
         """Restore a batch; the same in train() and in eval().
@@ -945,7 +1019,7 @@ class Restorer(nn.Module):
 
     def judge(self, images: Tensor, branch: Tensor | None = None) -> Judged:
         """The first part of `rebuild`, up to FGM's gate."""
-        bands = bands_of(self.pixel_filter(images))
+        bands = self.range_switch(self.pixel_filter(images))
         with full_precision(bands):
             energy = bands.square()
             seen = spectrum_in(bands, energy)
@@ -961,7 +1035,7 @@ class Restorer(nn.Module):
     def normalise(self, filtered: Tensor, branch: Tensor) -> Tensor:
         """What PixelFilter gives -> the bands that E is given, by shares (N, branches): what
         training sees of the pixels alone."""
-        bands = bands_of(filtered)
+        bands = self.range_switch(filtered)
         with full_precision(bands):
             energy = bands.square()
             seen = spectrum_in(bands, energy)
@@ -976,6 +1050,7 @@ class Restorer(nn.Module):
             bands = given + self.decoder(enhanced - features)
         else:
             bands = self.decoder(enhanced)
+        bands = self.gains(bands, used(gate, branch), seen)
         return Rebuilt(image_of(bands), gate, shares, enhanced, given)
 
     def rebuild_as_published(self, images: Tensor, branch: Tensor | None) -> Rebuilt:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .restorer import (
     CELL,
+    FINE,
     Block,
     Restorer,
     bands_of,
@@ -158,6 +159,7 @@ class Walk:
     def restore(self, place: Tensor) -> None:
         """Write what `Restorer.forward` gives into a tensor like the image."""
         self.asked = self.see_impulses()
+        self.stretch = self.see_range()
         amplitude, seen = self.see_pixels()
         features, gate = self.see_features(amplitude)
         bypass = self.restorer.config.bypass
@@ -169,7 +171,7 @@ class Walk:
             enhanced = self.enhance(block, enhanced, gate, seen)  # type: ignore[arg-type]
         for window, bands in self.decoded(features, enhanced):
             target = place[..., CELL * window.top :, CELL * window.left :]
-            pixels = image_of(bands).clamp(0, 1)
+            pixels = image_of(self.restorer.gains(bands, gate, seen)).clamp(0, 1)
             target = target[..., : pixels.shape[2], : pixels.shape[3]]
             target.copy_(pixels[..., : target.shape[2], : target.shape[3]])
 
@@ -187,6 +189,14 @@ class Walk:
         asked: Tensor = pixel_filter.asked(sums, impulses)
         return asked
 
+    def see_range(self) -> Tensor:
+        """The map that stretches the image's range."""
+        fine = torch.zeros(())
+        for window in self.windows:
+            fine = fine + self.on_grid(self.filtered(window)[:, :: CELL**2] / CELL, window, FINE)
+        stretch: Tensor = self.restorer.range_switch.map(fine)
+        return stretch
+
     def see_pixels(self) -> tuple[Tensor, Tensor]:
         """Local amplitudes and spectrum of the image; PixelDNC's maps and the prior are kept."""
         fgm, pixel_dnc = self.restorer.ise.fgm, self.restorer.pixel_dnc
@@ -200,7 +210,7 @@ class Walk:
             statistics = statistics + self.share(window) * means
             whole = whole + self.share(window) * colours.mean((2, 3), keepdim=True)
             around = around + self.on_grid(colours, window, pixel_dnc.regions)
-            fine = fine + self.on_grid(colours[:, :3], window, pixel_dnc.fine)
+            fine = fine + self.on_grid(colours[:, :3], window, FINE)
         seen = spectrum_of(*from_moments(*statistics))
         amplitude = log_amplitude(energy)
         with full_precision(amplitude):
@@ -256,6 +266,11 @@ class Walk:
         return window.within(wide).of(local(wide))
 
     def given(self, window: Window) -> Tensor:
+        """Bands (1, 48, h, w) of the image as PixelFilter leaves it, and stretched."""
+        bands: Tensor = self.restorer.range_switch.stretched(self.filtered(window), self.stretch)
+        return bands
+
+    def filtered(self, window: Window) -> Tensor:
         """Bands (1, 48, h, w) of the image as PixelFilter leaves it."""
         within, pixels = self.pixels_around(window)
         pixel_filter = self.restorer.pixel_filter

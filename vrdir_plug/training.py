@@ -37,6 +37,8 @@ SAVE_EVERY = 120.0  # seconds between checkpoints
 RATE = 2e-3  # Adam's
 WARM_UP = 100  # steps
 EMA_DECAY = 0.999
+# RangeSwitch's, which no stage learns: most clean photographs have more, dark and hazy ones less
+NARROW = 0.65
 TEACHER_LIMIT = 10.0  # their gradient at an image, in lengths of L1's; see `losses.limited`
 
 
@@ -167,7 +169,7 @@ def branch_loss(
 def whole_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 4: FGM gates the branches; frozen recognisers must see what they see in the clean.
+    """Stages 4, 5: FGM gates the branches; frozen recognisers must see what they see in the clean.
 
     They stand in for L_sem: what they see is what E was taught to see. Pixels are asked for only of
     clean images, and of PixelDNC where the light was changed: recognisers who see more in an image
@@ -218,15 +220,17 @@ class Stage:
     sides: int = 1
 
 
-# behind PixelFilter, whose few numbers stay as the first stage has them
+# behind PixelFilter, whose few numbers stay as the first stage has them; BandGains come last
 BEHIND = (".pixel_dnc.", ".encoder.", ".ise.", ".decoder.")
 STAGES: tuple[Stage, ...] = (
     Stage("pixels", (".pixel_filter.", ".pixel_dnc."), front_loss, 0.10, 2, 3.0, sides=2),
     Stage("encoder", (".encoder.", "heads.", "pixels."), encoder_loss, 0.03, 1),
     Stage("decoder", (".decoder.",), decoder_loss, 0.01, 1),
     Stage("branches", BEHIND, branch_loss, 0.50, 2),
-    Stage("ise", BEHIND, whole_loss, 0.36, 2, 0.4, sides=2),
+    Stage("ise", BEHIND, whole_loss, 0.33, 2, 0.4, sides=2),
+    Stage("gains", (".gains.",), whole_loss, 0.03, 2, 3.0, sides=2),
 )
+FIT = len(STAGES) - 2  # the first of those that fit trained weights to teachers and images
 
 
 def release(learner: nn.Module, parts: tuple[str, ...]) -> list[nn.Parameter]:
@@ -257,8 +261,10 @@ class Run:
         self.images = [image.to(self.device) for image in images]
         self.teachers = [teacher.to(self.device) for teacher in teachers]
         self.steps, self.batch, self.rate, self.seed = steps, batch, rate, seed
-        # as published there is nothing before E
-        self.crop, self.first = crop, max(first, int(restorer.config.published))
+        self.crop = crop
+        # as published there is nothing before E and nothing behind SAD
+        self.first = max(first, int(restorer.config.published))
+        self.end = len(STAGES) - int(restorer.config.published)
         self.setting = {
             "network": repr(restorer.config),
             "images": len(images),
@@ -285,10 +291,10 @@ class Run:
         self.optimiser = torch.optim.Adam(learning, self.rate, betas=(0.9, 0.99))
 
     def steps_of(self, stage: int) -> int:
-        """0 for stages before the run's first."""
-        if stage < self.first:
+        """0 for stages that are not of the run."""
+        if stage not in range(self.first, self.end):
             return 0
-        whole = sum(stage.share for stage in STAGES[self.first :])
+        whole = sum(stage.share for stage in STAGES[self.first : self.end])
         return max(1, round(self.steps * STAGES[stage].share / whole))
 
     @property
@@ -356,7 +362,7 @@ class Run:
     def finished(self) -> bool:
         """Move on to the next stage where one is over; True after the last."""
         while self.step >= self.stage_steps:
-            if self.stage + 1 == len(STAGES):
+            if self.stage + 1 == self.end:
                 return True
             self.stage += 1
             self.begin_stage()
@@ -451,6 +457,13 @@ def follow_steps(run: Run, folder: Path, stopped: Callable[[], bool], progress: 
     return done
 
 
+def switched_on(restorer: Restorer) -> Restorer:
+    """With narrow ranges stretched, as all that learns behind RangeSwitch meets them."""
+    if not restorer.config.published:
+        nn.init.constant_(restorer.range_switch.switch[:1], NARROW)
+    return restorer
+
+
 def train(
     images: list[Tensor],
     teachers: Sequence[Teacher],
@@ -484,8 +497,8 @@ def train(
             ones the teachers see more of what is shown, and statistics are nearer to those of
             whole images.
         start: trained weights, by a name as `Restorer.from_pretrained` takes it, in the profile's
-            place: all steps are then those of the last stage, which fits them to these teachers
-            and images.
+            place: all steps are then those of the last two stages, which fit them to these
+            teachers and images.
 
     Returns:
         True when it came to its end, False when it was interrupted: call it again to go on.
@@ -497,11 +510,11 @@ def train(
         ModuleNotFoundError: accelerate or tensorboard is asked for and not installed.
     """
     torch.manual_seed(seed)
-    restorer = Restorer(profile) if start is None else Restorer.from_pretrained(start)
+    restorer = switched_on(Restorer(profile)) if start is None else Restorer.from_pretrained(start)
     if crop <= 0 or crop % restorer.stride:
         raise ValueError(f"crop must be a multiple of {restorer.stride} pixels, came {crop}")
     folder.mkdir(parents=True, exist_ok=True)
-    first = 0 if start is None else len(STAGES) - 1
+    first = 0 if start is None else FIT
     run = Run(images, restorer, teachers, steps, batch, rate, seed, device, crop, first)
     if (folder / CHECKPOINT).exists():
         run.restore(torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True))
