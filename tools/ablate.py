@@ -15,6 +15,7 @@ VARIANTS = {
     "all": ISE,
     "no-mixtures": replace(ISE, most=1),
     "pixels": replace(ISE, loss=training.branch_loss),
+    "gains": training.STAGES[-1],
 }
 
 
