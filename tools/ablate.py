@@ -8,21 +8,20 @@ from dataclasses import replace
 
 from vrdir_plug import cli, training
 
-ISE = training.STAGES[training.FIT]
+ISE = training.STAGES[-2]
 VARIANTS = {
     "prior-frozen": replace(ISE, learns=(".ise.",), pace=0.6),
     "pixel-dnc-frozen": replace(ISE, learns=(".encoder.", ".decoder.", ".ise.")),
     "all": ISE,
     "no-mixtures": replace(ISE, most=1),
     "pixels": replace(ISE, loss=training.branch_loss),
-    "gains": training.STAGES[-1],
 }
 
 
 def main(variant: str, *options: str) -> int:
     if variant not in VARIANTS:
         sys.exit(f"there is no variant {variant!r}; the variants are: {', '.join(VARIANTS)}")
-    training.STAGES = (*training.STAGES[: training.FIT], VARIANTS[variant])
+    training.STAGES = (*training.STAGES[:-2], VARIANTS[variant])
     return cli.main(["train", *options])
 
 

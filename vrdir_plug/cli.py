@@ -152,8 +152,8 @@ def add_train(commands: Any) -> None:
     network("--profile", default="fast", help="sizes of the network: fast, strong or paper")
     network(
         "--start",
-        help="trained weights (fast, a folder, org/name) in the profile's place: only the last two "
-        "stages, which fit them to these teachers and images",
+        help="trained weights (fast, a folder, org/name) in the profile's place: only the last "
+        "stage, which fits them to these teachers and images",
     )
     option("--steps", type=positive, default=8000, help="of all stages together")
     option("--device", default="auto", help="cpu, cuda or auto: the GPU where there is one")

@@ -230,7 +230,6 @@ STAGES: tuple[Stage, ...] = (
     Stage("ise", BEHIND, whole_loss, 0.33, 2, 0.4, sides=2),
     Stage("gains", (".gains.",), whole_loss, 0.03, 2, 3.0, sides=2),
 )
-FIT = len(STAGES) - 2  # the first of those that fit trained weights to teachers and images
 
 
 def release(learner: nn.Module, parts: tuple[str, ...]) -> list[nn.Parameter]:
@@ -497,8 +496,8 @@ def train(
             ones the teachers see more of what is shown, and statistics are nearer to those of
             whole images.
         start: trained weights, by a name as `Restorer.from_pretrained` takes it, in the profile's
-            place: all steps are then those of the last two stages, which fit them to these
-            teachers and images.
+            place: all steps are then those of the last stage, which fits them to these teachers
+            and images.
 
     Returns:
         True when it came to its end, False when it was interrupted: call it again to go on.
@@ -514,7 +513,7 @@ def train(
     if crop <= 0 or crop % restorer.stride:
         raise ValueError(f"crop must be a multiple of {restorer.stride} pixels, came {crop}")
     folder.mkdir(parents=True, exist_ok=True)
-    first = 0 if start is None else FIT
+    first = 0 if start is None else len(STAGES) - 1 - int(restorer.config.published)
     run = Run(images, restorer, teachers, steps, batch, rate, seed, device, crop, first)
     if (folder / CHECKPOINT).exists():
         run.restore(torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True))
