@@ -38,7 +38,7 @@ RATE = 2e-3  # Adam's
 WARM_UP = 100  # steps
 EMA_DECAY = 0.999
 # RangeSwitch's, which no stage learns: most clean photographs have more, dark and hazy ones less
-NARROW = 0.65
+NARROW = 0.55
 TEACHER_LIMIT = 10.0  # their gradient at an image, in lengths of L1's; see `losses.limited`
 
 
