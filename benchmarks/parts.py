@@ -34,12 +34,13 @@ def parts_of(restorer: Restorer) -> dict[str, nn.Module]:
     """Of profiles other than "paper", by the names of the README."""
     named = {
         "PixelFilter": restorer.pixel_filter,
+        "RangeSwitch": restorer.range_switch,
         "PixelDNC": restorer.pixel_dnc,
         "E": restorer.encoder,
         "FGM": restorer.ise.fgm,
     }
     units = {f"unit {i + 1}": block.unit for i, block in enumerate(restorer.ise.blocks)}
-    modules = {**named, **units, "SAD": restorer.decoder}
+    modules = {**named, **units, "SAD": restorer.decoder, "BandGains": restorer.gains}
     return {name: module for name, module in modules.items() if isinstance(module, nn.Module)}
 
 

@@ -702,7 +702,7 @@ class RangeSwitch(nn.Module):
         width = high - low
         narrow, steepness = self.switch.float()
         share = (steepness * (narrow - width)).sigmoid()
-        scale = (self.fills / width.clamp(min=1e-6)).clamp(1, self.most)
+        scale = (self.fills / width.clamp(min=1e-6)).clamp(1.0, self.most)
         # it lies in what is left of the range as it lay before: dark at the bottom, pale at the top
         left = (1 - scale * width) * low / (1 - width).clamp(min=1e-3)
         return torch.cat([1 + share * (scale - 1), share * (left - scale * low)], 1)
