@@ -441,9 +441,9 @@ def test_a_narrow_range_is_stretched_and_a_wide_one_left() -> None:
     noisy = (ramp + 0.1 * torch.randn(1, 3, 128, 128)).clamp(0, 1)
     images = torch.cat([0.02 + 0.25 * noisy, 0.4 + 0.5 * noisy, noisy])
     switch = RangeSwitch()
-    torch.testing.assert_close(image_of(switch(images)), images)  # at first
+    torch.testing.assert_close(switch(images), images)  # at first
     nn.init.constant_(switch.switch[:1], 0.65)
-    wide = image_of(switch(images)).detach()
+    wide = switch(images).detach()
     for image, found in zip(images.numpy(), wide.numpy(), strict=True):
         means = image.reshape(3, 32, 4, 32, 4).mean((2, 4))
         low, high = np.quantile(means, [0.01, 0.99])
@@ -454,14 +454,14 @@ def test_a_narrow_range_is_stretched_and_a_wide_one_left() -> None:
     assert wide[0].mean() > 0.4  # hardly dark any longer
     assert (wide[2] - images[2]).abs().mean() < 0.01
     flat = torch.tensor([0.0, 0.3, 1.0]).view(3, 1, 1, 1).expand(3, 3, 64, 64)
-    torch.testing.assert_close(image_of(switch(flat)), flat, atol=1e-3, rtol=0)
+    torch.testing.assert_close(switch(flat), flat, atol=1e-3, rtol=0)
 
 
 def test_band_gains_learn_to_take_what_is_not_wanted_and_leave_clean_images() -> None:
     torch.manual_seed(0)
     clean = torch.linspace(0.2, 0.8, 64).expand(4, 3, 64, 64)
     bands, noisy = bands_of(clean), bands_of(clean + 0.1 * torch.randn_like(clean))
-    shares = torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0]).view(1, 5, 1, 1).expand(4, 5, 16, 16)
+    shares = torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0]).expand(4, 5)
     seen = torch.zeros(4, SPECTRUM)
     layer = BandGains(5)
     torch.testing.assert_close(layer(noisy, shares, seen), noisy)  # at first

@@ -690,11 +690,10 @@ class RangeSwitch(nn.Module):
         self.switch = nn.Parameter(torch.tensor([-4.0, 12.0]))
 
     def forward(self, filtered: Tensor) -> Tensor:
-        """What PixelFilter gives (N, 3, H, W) -> bands (N, 48, H/4, W/4), stretched."""
-        bands = bands_of(filtered)
-        with full_precision(bands):
-            means = bands[:, :: CELL**2] / CELL
-            return self.stretched(bands, self.map(resized(means, (FINE, FINE))))
+        """What PixelFilter gives (N, 3, H, W) -> the same, stretched."""
+        with full_precision(filtered):
+            means = F.avg_pool2d(filtered, CELL)
+            return self.stretched(filtered, self.map(resized(means, (FINE, FINE))))
 
     def map(self, fine: Tensor) -> Tensor:
         """Scale and offset of the pixels (N, 2), from their means (N, 3, FINE, FINE)."""
@@ -707,12 +706,10 @@ class RangeSwitch(nn.Module):
         left = (1 - scale * width) * low / (1 - width).clamp(min=1e-3)
         return torch.cat([1 + share * (scale - 1), share * (left - scale * low)], 1)
 
-    def stretched(self, bands: Tensor, stretch: Tensor) -> Tensor:
-        """Bands (N, 48, h, w) under a map (N, 2) of their pixels."""
+    def stretched(self, filtered: Tensor, stretch: Tensor) -> Tensor:
+        """Images (N, 3, H, W) under a map (N, 2)."""
         scale, offset = stretch[:, :, None, None].split(1, 1)
-        # an offset is in the means alone
-        means = (torch.arange(BANDS, device=bands.device) % CELL**2 == 0).to(bands.dtype)
-        return plus_product(offset * (CELL * means).view(1, -1, 1, 1), bands, scale)
+        return plus_product(offset, filtered, scale)
 
 
 class PixelDNC(nn.Module):
@@ -829,10 +826,9 @@ class BandGains(nn.Module):
         super().__init__()
         self.asks = zeroed(nn.Conv2d(branches + SPECTRUM, BANDS, 1))
 
-    def forward(self, bands: Tensor, gate: Tensor, seen: Tensor) -> Tensor:
-        """Bands (N, 48, h, w), gate (N, branches, h, w), spectrum (N, SPECTRUM) -> bands."""
+    def forward(self, bands: Tensor, shares: Tensor, seen: Tensor) -> Tensor:
+        """Bands (N, 48, h, w), branch shares (N, branches), spectrum (N, SPECTRUM) -> bands."""
         with full_precision(bands):
-            shares = gate.float().mean((2, 3))
             # a tenth: as in SpatialUnit
             asked = linear(self.asks, torch.cat([shares, 0.1 * seen], 1)).tanh()
             gains = (1 - shares[:, -1:]) * asked
@@ -1019,7 +1015,7 @@ class Restorer(nn.Module):
 
     def judge(self, images: Tensor, branch: Tensor | None = None) -> Judged:
         """The first part of `rebuild`, up to FGM's gate."""
-        bands = self.range_switch(self.pixel_filter(images))
+        bands = bands_of(self.range_switch(self.pixel_filter(images)))
         with full_precision(bands):
             energy = bands.square()
             seen = spectrum_in(bands, energy)
@@ -1035,7 +1031,7 @@ class Restorer(nn.Module):
     def normalise(self, filtered: Tensor, branch: Tensor) -> Tensor:
         """What PixelFilter gives -> the bands that E is given, by shares (N, branches): what
         training sees of the pixels alone."""
-        bands = self.range_switch(filtered)
+        bands = bands_of(self.range_switch(filtered))
         with full_precision(bands):
             energy = bands.square()
             seen = spectrum_in(bands, energy)
@@ -1050,7 +1046,7 @@ class Restorer(nn.Module):
             bands = given + self.decoder(enhanced - features)
         else:
             bands = self.decoder(enhanced)
-        bands = self.gains(bands, used(gate, branch), seen)
+        bands = self.gains(bands, used(gate, branch).float().mean((2, 3)), seen)
         return Rebuilt(image_of(bands), gate, shares, enhanced, given)
 
     def rebuild_as_published(self, images: Tensor, branch: Tensor | None) -> Rebuilt:

@@ -169,9 +169,10 @@ class Walk:
         enhanced = features
         for block in self.restorer.ise.blocks:
             enhanced = self.enhance(block, enhanced, gate, seen)  # type: ignore[arg-type]
+        shares = gate.float().mean((2, 3))
         for window, bands in self.decoded(features, enhanced):
             target = place[..., CELL * window.top :, CELL * window.left :]
-            pixels = image_of(self.restorer.gains(bands, gate, seen)).clamp(0, 1)
+            pixels = image_of(self.restorer.gains(bands, shares, seen)).clamp(0, 1)
             target = target[..., : pixels.shape[2], : pixels.shape[3]]
             target.copy_(pixels[..., : target.shape[2], : target.shape[3]])
 
@@ -193,7 +194,8 @@ class Walk:
         """The map that stretches the image's range."""
         fine = torch.zeros(())
         for window in self.windows:
-            fine = fine + self.on_grid(self.filtered(window)[:, :: CELL**2] / CELL, window, FINE)
+            means = F.avg_pool2d(self.filtered(window), CELL)
+            fine = fine + self.on_grid(means, window, FINE)
         stretch: Tensor = self.restorer.range_switch.map(fine)
         return stretch
 
@@ -267,15 +269,14 @@ class Walk:
 
     def given(self, window: Window) -> Tensor:
         """Bands (1, 48, h, w) of the image as PixelFilter leaves it, and stretched."""
-        bands: Tensor = self.restorer.range_switch.stretched(self.filtered(window), self.stretch)
-        return bands
+        return bands_of(self.restorer.range_switch.stretched(self.filtered(window), self.stretch))
 
     def filtered(self, window: Window) -> Tensor:
-        """Bands (1, 48, h, w) of the image as PixelFilter leaves it."""
+        """Pixels (1, 3, 4 h, 4 w) as PixelFilter leaves them."""
         within, pixels = self.pixels_around(window)
         pixel_filter = self.restorer.pixel_filter
         filtered = pixel_filter.filtered(*pixel_filter.impulses(pixels), self.asked)
-        return bands_of(within.pixels_of(filtered))
+        return within.pixels_of(filtered)
 
     def pixels_around(self, window: Window) -> tuple[Window, Tensor]:
         """All that PixelFilter reaches from a window, and where in it the window lies.

@@ -232,6 +232,11 @@ STAGES: tuple[Stage, ...] = (
 )
 
 
+def stages_of(config: RestorerConfig) -> range:
+    """Which of the stages a network has: as published nothing is before E and behind SAD."""
+    return range(int(config.published), len(STAGES) - int(config.published))
+
+
 def release(learner: nn.Module, parts: tuple[str, ...]) -> list[nn.Parameter]:
     """Freeze everything but the parameters with one of the parts in their names; return those."""
     for name, parameter in learner.named_parameters():
@@ -261,9 +266,8 @@ class Run:
         self.teachers = [teacher.to(self.device) for teacher in teachers]
         self.steps, self.batch, self.rate, self.seed = steps, batch, rate, seed
         self.crop = crop
-        # as published there is nothing before E and nothing behind SAD
-        self.first = max(first, int(restorer.config.published))
-        self.end = len(STAGES) - int(restorer.config.published)
+        whole = stages_of(restorer.config)
+        self.stages = range(max(first, whole.start), whole.stop)
         self.setting = {
             "network": repr(restorer.config),
             "images": len(images),
@@ -271,7 +275,7 @@ class Run:
             "steps": steps,
             "batch": batch,
             "crop": crop,
-            "first": STAGES[self.first].name,
+            "first": STAGES[self.stages.start].name,
             "processes": self.processes.count,
             "rate": rate,
             "seed": seed,
@@ -279,7 +283,7 @@ class Run:
         self.learner = Learner(restorer.to(self.device), self.teachers).to(self.device)
         self.learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.learner)
-        self.stage = self.first
+        self.stage = self.stages.start
         self.begin_stage()
 
     def begin_stage(self) -> None:
@@ -291,9 +295,9 @@ class Run:
 
     def steps_of(self, stage: int) -> int:
         """0 for stages that are not of the run."""
-        if stage not in range(self.first, self.end):
+        if stage not in self.stages:
             return 0
-        whole = sum(stage.share for stage in STAGES[self.first : self.end])
+        whole = sum(STAGES[n].share for n in self.stages)
         return max(1, round(self.steps * STAGES[stage].share / whole))
 
     @property
@@ -361,7 +365,7 @@ class Run:
     def finished(self) -> bool:
         """Move on to the next stage where one is over; True after the last."""
         while self.step >= self.stage_steps:
-            if self.stage + 1 == self.end:
+            if self.stage + 1 == self.stages.stop:
                 return True
             self.stage += 1
             self.begin_stage()
@@ -513,7 +517,7 @@ def train(
     if crop <= 0 or crop % restorer.stride:
         raise ValueError(f"crop must be a multiple of {restorer.stride} pixels, came {crop}")
     folder.mkdir(parents=True, exist_ok=True)
-    first = 0 if start is None else len(STAGES) - 1 - int(restorer.config.published)
+    first = 0 if start is None else stages_of(restorer.config)[-1]
     run = Run(images, restorer, teachers, steps, batch, rate, seed, device, crop, first)
     if (folder / CHECKPOINT).exists():
         run.restore(torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True))
