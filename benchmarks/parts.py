@@ -34,7 +34,7 @@ def parts_of(restorer: Restorer) -> dict[str, nn.Module]:
     """Of profiles other than "paper", by the names of the README."""
     named = {
         "PixelFilter": restorer.pixel_filter,
-        "RangeSwitch": restorer.range_switch,
+        "Light": restorer.light,
         "PixelDNC": restorer.pixel_dnc,
         "E": restorer.encoder,
         "FGM": restorer.ise.fgm,

@@ -12,30 +12,15 @@ import scipy.fft
 import scipy.ndimage
 import torch
 import torch.nn.functional as F
+from networks import moved
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vrdir_plug.restorer import (
-    DNC,
-    FGM,
-    PROFILES,
-    SPECTRUM,
-    BandGains,
-    PixelDNC,
-    PixelFilter,
-    RangeSwitch,
-    Restorer,
-    RestorerConfig,
-    SpatialUnit,
-    bands_of,
-    image_of,
-    inner,
-    mean_and_deviation,
-    modulate_by_fft,
-    modulate_by_products,
-    smoothed,
-    spectrum_of,
-)
+from vrdir_plug.bands import SPECTRUM, bands_of, image_of, mean_and_deviation, spectrum_of
+from vrdir_plug.config import PROFILES, RestorerConfig
+from vrdir_plug.front import Light, PixelDNC, PixelFilter, inner, range_of, smoothed
+from vrdir_plug.ise import DNC, FGM, SpatialUnit, modulate_by_fft, modulate_by_products
+from vrdir_plug.restorer import BandGains, Restorer
 
 RESNET50_MACS = 4.09e9  # at 224 px, torchvision's table
 CONFIGS = (
@@ -48,13 +33,7 @@ CONFIGS = (
 
 @pytest.fixture(params=CONFIGS, ids=lambda config: config.profile)
 def restorer(request: Any) -> Restorer:
-    """Every weight moved at random, so that no part is at rest in its initial identity."""
-    torch.manual_seed(0)
-    restorer = Restorer(request.param)
-    with torch.no_grad():
-        for parameter in restorer.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return restorer
+    return moved(request.param)
 
 
 def test_any_size_comes_back_as_it_went_in(restorer: Restorer) -> None:
@@ -104,7 +83,10 @@ def test_memory_layout_comes_back_as_it_went_in(restorer: Restorer) -> None:
 
 
 def test_every_parameter_learns_from_an_image(restorer: Restorer) -> None:
-    rebuilt = restorer.rebuild(torch.rand(2, 3, 32, 32))
+    # with impulses for PixelFilter, and of little detail, or VeilSwitch sees no veil
+    images = 0.3 + 0.05 * torch.rand(2, 3, 32, 32)
+    images[..., ::7, ::5] = 1
+    rebuilt = restorer.rebuild(images)
     torch.stack([part.square().sum() for part in rebuilt]).sum().backward()
     for name, parameter in restorer.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
@@ -136,14 +118,10 @@ def test_fast_is_under_a_megabyte_and_a_half_in_half_precision() -> None:
 # --- fused against literal -------------------------------------------------------------------
 
 
-def literal_dnc(
-    dnc: DNC, n: int, features: Tensor, seen: Tensor, around: Tensor | None = None
-) -> Tensor:
-    """The published sentence by sentence: normalise (by the statistics of `around`, where they are
-    not the features' own), pool, gate, add."""
-    around = features if around is None else around
-    mean = around.mean((2, 3), keepdim=True)
-    deviation = around.std((2, 3), correction=0, keepdim=True)
+def literal_dnc(dnc: DNC, n: int, features: Tensor, seen: Tensor) -> Tensor:
+    """The published sentence by sentence: normalise, pool, gate, add."""
+    mean = features.mean((2, 3), keepdim=True)
+    deviation = features.std((2, 3), correction=0, keepdim=True)
     gamma, beta = (v[n][None, :, None, None] for v in (dnc.gamma, dnc.beta))
     normalised = gamma * (features - mean) / (deviation + dnc.eps) + beta
     if dnc.published:
@@ -227,13 +205,14 @@ def test_a_given_branch_replaces_the_gate_but_not_what_the_gate_says(restorer: R
 
 
 @pytest.mark.parametrize("restorer", CONFIGS[:2], indirect=True, ids=lambda c: c.profile)
-def test_the_clean_branch_gives_the_filtered_pixels_back(restorer: Restorer) -> None:
+def test_the_clean_branch_gives_back_what_filter_and_light_make(restorer: Restorer) -> None:
     images = torch.rand(2, 3, 32, 48)
     clean = F.one_hot(torch.tensor([restorer.config.branches - 1] * 2), restorer.config.branches)
     filtered = restorer.pixel_filter(images)
     assert not torch.allclose(filtered, images, atol=0.01)
+    lit = image_of(restorer.light(bands_of(filtered)))
     rebuilt = restorer.rebuild(images, clean.float()).images
-    torch.testing.assert_close(rebuilt, filtered, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(rebuilt, lit, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("restorer", CONFIGS[:1], indirect=True, ids=lambda c: c.profile)
@@ -429,24 +408,30 @@ def test_each_wavelet_band_has_its_gain() -> None:
 def test_the_range_is_of_percentiles_of_all_colours_together() -> None:
     fine = torch.rand(2, 3, 32, 32)
     fine[0, 0, 0, :20] = 9  # a light in the picture is not its range
-    middle, half = PixelDNC(CONFIGS[0]).extent(fine)
     low, high = np.quantile(fine.flatten(1).numpy(), [30 / 3071, 1 - 30 / 3071], axis=1)
-    torch.testing.assert_close(middle[:, 0], torch.from_numpy((high + low) / 2).float())
-    torch.testing.assert_close(half[:, 0], torch.from_numpy((high - low) / 2).float())
+    found = torch.cat(range_of(fine), 1).numpy()
+    np.testing.assert_allclose(found, np.stack([low, high], 1), rtol=1e-5)
+
+
+def lit(images: Tensor, **switches: float) -> Tensor:
+    """What Light makes of images with the switches of this name from there on."""
+    light = Light()
+    torch.testing.assert_close(image_of(light(bands_of(images))), images)  # at first
+    for name, threshold in switches.items():
+        layer: Any = light.get_submodule(name)
+        nn.init.constant_(layer.switch[:1], threshold)
+    return image_of(light(bands_of(images))).detach()
 
 
 def test_a_narrow_range_is_stretched_and_a_wide_one_left() -> None:
+    """Against numpy's percentiles of the same means."""
     torch.manual_seed(0)
     ramp = torch.linspace(0, 1, 128).expand(1, 3, 128, 128)
     noisy = (ramp + 0.1 * torch.randn(1, 3, 128, 128)).clamp(0, 1)
     images = torch.cat([0.02 + 0.25 * noisy, 0.4 + 0.5 * noisy, noisy])
-    switch = RangeSwitch()
-    torch.testing.assert_close(switch(images), images)  # at first
-    nn.init.constant_(switch.switch[:1], 0.65)
-    wide = switch(images).detach()
+    wide = lit(images, range_switch=0.65)
     for image, found in zip(images.numpy(), wide.numpy(), strict=True):
-        means = image.reshape(3, 32, 4, 32, 4).mean((2, 4))
-        low, high = np.quantile(means, [0.01, 0.99])
+        low, high = np.quantile(means_of(image), [0.01, 0.99])
         share = 1 / (1 + np.exp(12 * (high - low - 0.65)))
         width = max(high - low, 0.83)
         there = (image - low) / (high - low) * width + (1 - width) * low / (1 - high + low)
@@ -454,7 +439,53 @@ def test_a_narrow_range_is_stretched_and_a_wide_one_left() -> None:
     assert wide[0].mean() > 0.4  # hardly dark any longer
     assert (wide[2] - images[2]).abs().mean() < 0.01
     flat = torch.tensor([0.0, 0.3, 1.0]).view(3, 1, 1, 1).expand(3, 3, 64, 64)
-    torch.testing.assert_close(switch(flat), flat, atol=1e-3, rtol=0)
+    torch.testing.assert_close(lit(flat, range_switch=0.65), flat, atol=1e-3, rtol=0)
+
+
+def means_of(image: Any) -> Any:
+    """Of the cells of (3, 128, 128): (3, 32, 32)."""
+    return image.reshape(3, 32, 4, 32, 4).mean((2, 4))
+
+
+def scene_behind(transmission: float) -> tuple[Tensor, Tensor]:
+    """Dark things on a coloured ground that becomes paler to the right, one pale place, and what is
+    seen of it through a bluish haze, twice as thick at the bottom as at the top."""
+    ground = torch.linspace(0.2, 0.5, 128) * torch.tensor([1.0, 0.8, 0.4]).view(3, 1, 1)
+    clear = (ground * (torch.arange(128) // 4 % 3 > 0)[:, None]).expand(3, 128, 128).clone()
+    clear[:, :32, :32] = 0.95
+    through = torch.linspace(transmission**0.5, transmission, 128)[:, None]
+    airlight = torch.tensor([0.85, 0.9, 0.95]).view(3, 1, 1)
+    return clear[None], (clear * through + airlight * (1 - through))[None]
+
+
+def test_a_veil_is_taken_by_the_dark_channel_prior() -> None:
+    """Against the same prior made of scipy's filters; and haze is nearer to the clear scene."""
+    clear, hazy = scene_behind(0.3)
+    found = lit(hazy, veil_switch=0.18)
+    means = means_of(hazy[0].numpy())
+    dark = scipy.ndimage.minimum_filter(means.min(0), 3, mode="nearest")
+    air = means[:, dark >= np.sort(dark, None)[1013]].mean(1)[:, None, None]
+    veil = scipy.ndimage.minimum_filter((means / air).min(0), 3, mode="nearest")
+    for _ in range(2):
+        inside = scipy.ndimage.uniform_filter(np.ones_like(veil), 3, mode="constant")
+        veil = scipy.ndimage.uniform_filter(veil, 3, mode="constant") / inside
+    pale = 1 / (1 + np.exp(-40 * (np.sort(dark, None)[102] - 0.18)))
+    squares = means_of(hazy[0].numpy() ** 2)
+    detail = np.sort(np.sqrt((squares - means**2).mean(0).clip(0)), None)[921] / 0.22
+    transmission = np.maximum(1 - 0.8 * pale * veil, np.clip(detail, 0.15, 1))
+    assert transmission.min() < 0.5 < pale  # else there is nothing to compare
+    expected = (hazy[0].numpy() - air) / transmission.repeat(4, 0).repeat(4, 1) + air
+    np.testing.assert_allclose(found[0].numpy(), expected, atol=1e-4)
+    assert (found - clear).abs().mean() < 0.6 * (hazy - clear).abs().mean()
+
+
+def test_no_veil_is_taken_from_what_is_clear_or_has_all_detail() -> None:
+    clear, _ = scene_behind(1.0)
+    snow = (0.35 + clear + 0.5 * (torch.rand(1, 1, 128, 128) > 0.8)).clamp(0, 1)
+    night = 0.1 * clear
+    for images in (clear, snow, night):
+        found = lit(images, veil_switch=0.18)
+        torch.testing.assert_close(found, images, atol=0.02, rtol=0)
 
 
 def test_band_gains_learn_to_take_what_is_not_wanted_and_leave_clean_images() -> None:
@@ -478,22 +509,16 @@ def test_band_gains_learn_to_take_what_is_not_wanted_and_leave_clean_images() ->
 
 
 def test_pixel_dnc_in_one_pass_equals_the_sum_over_windows_in_their_shares() -> None:
-    """Where all regions look alike, two windows have the statistics of the image; the third has
-    the range of its cells' means."""
+    """Where all regions look alike, both windows have the statistics of the image."""
     torch.manual_seed(0)
-    pixels = PixelDNC(CONFIGS[0])
+    pixels = PixelDNC()
     for parameter in pixels.parameters():
         nn.init.normal_(parameter, std=0.2)
     cells, seen = torch.rand(1, 48, 1, 1).expand(1, 48, 16, 16), torch.randn(1, SPECTRUM)
     shares = torch.tensor([[0.1, 0.2, 0.3, 0.1, 0.3]])
     image = F.pixel_shuffle(cells, 4)
-    means = image.mean((2, 3))
-    # two values have this mean and deviation
-    ends = torch.stack([means.amin(), means.amax()]).expand(1, 3, 2)
-    around = torch.cat([image.flatten(2), image.flatten(2), ends.repeat(1, 1, 2048)], 1)
-    windows = literal_dnc(pixels.dnc, 0, image.repeat(1, 3, 1, 1), seen, around[..., None])
-    parts = zip((0.1, 0.1, 0.7), windows.split(3, dim=1), strict=True)
-    expected = image + sum(share * (window - image) for share, window in parts)
+    windows = literal_dnc(pixels.dnc, 0, image.repeat(1, 2, 1, 1), seen)
+    expected = image + sum(0.1 * (window - image) for window in windows.split(3, dim=1))
     bands = bands_of(image)
     restored = image_of(pixels(bands, bands.square(), seen, shares))
     torch.testing.assert_close(restored, expected, atol=1e-4, rtol=1e-4)
@@ -582,7 +607,9 @@ def test_where_values_are_not_looked_at_a_bad_pixel_makes_the_image_nan(
 def test_nothing_waits_for_the_device(restorer: Restorer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tensors without values: whatever would read one raises."""
     # autocast knows no such device, and keeps what it is asked on the host
-    monkeypatch.setattr("vrdir_plug.restorer.full_precision", lambda like: nullcontext())
+    for module in ("bands", "front", "ise", "restorer"):
+        name = f"vrdir_plug.{module}.full_precision"
+        monkeypatch.setattr(name, lambda like: nullcontext())
     if not restorer.config.published:
         restorer.config = replace(restorer.config, bypass=0.5)
     images = torch.rand(2, 3, 37, 50, device="meta")

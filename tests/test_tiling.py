@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import moved
 from torch import Tensor
 
-from vrdir_plug.restorer import Restorer, RestorerConfig
+from vrdir_plug.config import RestorerConfig
+from vrdir_plug.restorer import Restorer
 from vrdir_plug.tiling import Tiled, reach_of
 
 CONFIGS = (
@@ -21,16 +23,6 @@ CONFIGS = (
 PUBLISHED = RestorerConfig(
     "tiny_published", 8, ((),), branches=3, grid=0, skip=False, published=True
 )
-
-
-def moved(config: RestorerConfig) -> Restorer:
-    """Every weight moved at random, so that no part is at rest in its initial identity."""
-    torch.manual_seed(0)
-    restorer = Restorer(config)
-    with torch.no_grad():
-        for parameter in restorer.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return restorer.eval()
 
 
 @pytest.fixture(params=CONFIGS, ids=lambda config: config.profile)

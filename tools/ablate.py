@@ -12,6 +12,7 @@ ISE = training.STAGES[-2]
 VARIANTS = {
     "prior-frozen": replace(ISE, learns=(".ise.",), pace=0.6),
     "pixel-dnc-frozen": replace(ISE, learns=(".encoder.", ".decoder.", ".ise.")),
+    "fgm-frozen": replace(ISE, learns=(".encoder.", ".decoder.", ".ise.blocks.")),  # and PixelDNC
     "all": ISE,
     "no-mixtures": replace(ISE, most=1),
     "pixels": replace(ISE, loss=training.branch_loss),

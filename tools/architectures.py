@@ -19,23 +19,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import trange
 
 from vrdir_plug import losses, training
+from vrdir_plug.bands import BANDS, LEAK, bands_of, conv, image_of, zeroed
 from vrdir_plug.classification import load_image, read_unlabelled
+from vrdir_plug.config import RestorerConfig
 from vrdir_plug.data import Pairs, read_folder
 from vrdir_plug.degradations import FAMILIES
+from vrdir_plug.ise import DNC, FGM, warmed
 from vrdir_plug.measures import psnr
-from vrdir_plug.restorer import (
-    BANDS,
-    DNC,
-    FGM,
-    LEAK,
-    Restorer,
-    RestorerConfig,
-    bands_of,
-    conv,
-    image_of,
-    warmed,
-    zeroed,
-)
+from vrdir_plug.restorer import Restorer
 from vrdir_plug.teachers import Teacher
 from vrdir_plug.training import Learner, gate_losses, light_loss
 

@@ -1,7 +1,8 @@
 """vrdir-plug: restore what recognition needs, in front of any frozen recogniser."""
 
+from .config import RestorerConfig
 from .pixels import IMAGENET, UNIT, PixelRangeWarning, PixelSpec, UnknownPixels
-from .restorer import Restorer, RestorerConfig
+from .restorer import Restorer
 from .weights import WeightsError
 from .wrap import RestoreThen
 

@@ -18,6 +18,7 @@ from .cli_download import add_download
 from .cli_export import add_export
 from .cli_gate import add_gate
 from .cli_restore import add_restore
+from .config import config_of
 from .corruptions import CORRUPTIONS
 from .crops import crops_of
 from .data import read_folder
@@ -33,7 +34,6 @@ from .recognisers import (
     placed,
 )
 from .reidentification import Reidentification, matched
-from .restorer import config_of
 from .restoring import pick_device
 from .tables import missing_of, to_csv, to_json, to_markdown
 from .teachers import Teacher

@@ -1,9 +1,9 @@
 """Restoring large images in tiles: the same result, and memory that hardly grows with the image.
 
-What the network knows of the whole image (what PixelFilter is asked for, spectrum, prior, gate, the
-maps of PixelDNC, DNC's statistics) is taken once, over all tiles, and given to each; a tile sees as
-far beyond its border as its convolutions reach. So a walk passes over the tiles several times, and
-the convolutions of each pass run once. Positions are cells: see `restorer`.
+What the network knows of the whole image (what PixelFilter is asked for, the maps of Light and of
+PixelDNC, spectrum, prior, gate, DNC's statistics) is taken once, over all tiles, and given to each;
+a tile sees as far beyond its border as its convolutions reach. So a walk passes over the tiles
+several times, and the convolutions of each pass run once. Positions are cells: see `bands`.
 """
 
 import math
@@ -14,22 +14,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .restorer import (
+from .bands import (
     CELL,
-    FINE,
-    Block,
-    Restorer,
     bands_of,
-    check_images,
     from_moments,
     full_precision,
     image_of,
-    inner,
     log_amplitude,
     moments,
     resized,
     spectrum_of,
 )
+from .front import FINE, colour_moments, inner, mapped
+from .ise import Block
+from .restorer import Restorer, check_images
 
 SIDE = 1024
 ABOVE = 4_000_000
@@ -159,7 +157,7 @@ class Walk:
     def restore(self, place: Tensor) -> None:
         """Write what `Restorer.forward` gives into a tensor like the image."""
         self.asked = self.see_impulses()
-        self.stretch = self.see_range()
+        self.lighting = self.see_light()
         amplitude, seen = self.see_pixels()
         features, gate = self.see_features(amplitude)
         bypass = self.restorer.config.bypass
@@ -190,35 +188,35 @@ class Walk:
         asked: Tensor = pixel_filter.asked(sums, impulses)
         return asked
 
-    def see_range(self) -> Tensor:
-        """The map that stretches the image's range."""
-        fine = torch.zeros(())
+    def see_light(self) -> Tensor:
+        """The maps that change the light of the image."""
+        colours = torch.zeros(())
         for window in self.windows:
-            means = F.avg_pool2d(self.filtered(window), CELL)
-            fine = fine + self.on_grid(means, window, FINE)
-        stretch: Tensor = self.restorer.range_switch.map(fine)
-        return stretch
+            bands = bands_of(self.filtered(window))
+            part = colour_moments(bands, bands.square())
+            colours = colours + self.on_grid(part, window, FINE)
+        with full_precision(colours):
+            return self.everywhere(self.restorer.light.maps(colours))
 
     def see_pixels(self) -> tuple[Tensor, Tensor]:
         """Local amplitudes and spectrum of the image; PixelDNC's maps and the prior are kept."""
         fgm, pixel_dnc = self.restorer.ise.fgm, self.restorer.pixel_dnc
-        energy = statistics = whole = around = fine = torch.zeros(())
+        energy = statistics = whole = around = torch.zeros(())
         for window in self.windows:
             bands = self.given(window)
             squares = bands.square()
-            colours = pixel_dnc.moments(bands, squares)
+            colours = colour_moments(bands, squares)
             energy = energy + self.on_grid(squares, window, fgm.grid)
             means = torch.stack([bands.mean((2, 3)), squares.mean((2, 3))])
             statistics = statistics + self.share(window) * means
             whole = whole + self.share(window) * colours.mean((2, 3), keepdim=True)
             around = around + self.on_grid(colours, window, pixel_dnc.regions)
-            fine = fine + self.on_grid(colours[:, :3], window, FINE)
         seen = spectrum_of(*from_moments(*statistics))
         amplitude = log_amplitude(energy)
         with full_precision(amplitude):
             self.prior = fgm.prior(seen)
-            maps = pixel_dnc.maps(whole, around, fine, seen, self.prior.softmax(1))
-        self.maps = F.interpolate(maps, self.size, mode="bilinear")
+            maps = pixel_dnc.maps(whole, around, seen, self.prior.softmax(1))
+        self.maps = self.everywhere(maps)
         return amplitude, seen
 
     def see_features(self, amplitude: Tensor) -> tuple[Tensor, Tensor]:
@@ -231,7 +229,7 @@ class Walk:
             small = small + self.on_grid(part.float(), window, fgm.grid)
         # on its own grid, resampling to the grid changes nothing
         gate = fgm(small, amplitude, self.prior)
-        return features, F.interpolate(gate, self.size, mode="bilinear")
+        return features, self.everywhere(gate)
 
     def enhance(self, block: Block, features: Tensor, gate: Tensor, seen: Tensor) -> Tensor:
         """What `Block.forward` gives: the features as the unit leaves them, then mixed in place."""
@@ -268,8 +266,8 @@ class Walk:
         return window.within(wide).of(local(wide))
 
     def given(self, window: Window) -> Tensor:
-        """Bands (1, 48, h, w) of the image as PixelFilter leaves it, and stretched."""
-        return bands_of(self.restorer.range_switch.stretched(self.filtered(window), self.stretch))
+        """Bands (1, 48, h, w) of the image as PixelFilter leaves it, in another light."""
+        return mapped(bands_of(self.filtered(window)), window.of(self.lighting))
 
     def filtered(self, window: Window) -> Tensor:
         """Pixels (1, 3, 4 h, 4 w) as PixelFilter leaves them."""
@@ -292,8 +290,12 @@ class Walk:
     def bands(self, window: Window) -> Tensor:
         """The same as PixelDNC leaves them."""
         with full_precision(self.maps):
-            bands = self.restorer.pixel_dnc.mapped(self.given(window), window.of(self.maps))
+            bands = mapped(self.given(window), window.of(self.maps))
             return bands.to(self.restorer.dtype)
+
+    def everywhere(self, coarse: Tensor) -> Tensor:
+        """On a grid (1, C, any, any) -> at every position."""
+        return F.interpolate(coarse, self.size, mode="bilinear")
 
     def share(self, window: Window) -> float:
         """Of the image that the window has."""

@@ -23,11 +23,13 @@ from torch import Generator, Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from . import losses
+from .bands import image_of
+from .config import RestorerConfig
 from .data import Chance, Pairs, draw_pairs
 from .degradations import CLEAN_FAMILY, LIGHT_FAMILY, WEATHER_FAMILY
 from .processes import Processes
 from .progress import LOG_EVERY, Progress
-from .restorer import Rebuilt, Restorer, RestorerConfig, image_of
+from .restorer import Rebuilt, Restorer
 from .teachers import Teacher
 from .weights import atomic_torch_save
 
@@ -37,8 +39,9 @@ SAVE_EVERY = 120.0  # seconds between checkpoints
 RATE = 2e-3  # Adam's
 WARM_UP = 100  # steps
 EMA_DECAY = 0.999
-# RangeSwitch's, which no stage learns: most clean photographs have more, dark and hazy ones less
-NARROW = 0.55
+# Of Light's switches, which no stage learns. The darkest tenth of most clean photographs is darker,
+# that of veiled ones paler; most clean ones have a wider range, dark and hazy ones a narrower one
+PALE, NARROW = 0.18, 0.55
 TEACHER_LIMIT = 10.0  # their gradient at an image, in lengths of L1's; see `losses.limited`
 
 
@@ -461,9 +464,10 @@ def follow_steps(run: Run, folder: Path, stopped: Callable[[], bool], progress: 
 
 
 def switched_on(restorer: Restorer) -> Restorer:
-    """With narrow ranges stretched, as all that learns behind RangeSwitch meets them."""
+    """With the light changed as all that learns behind it meets it."""
     if not restorer.config.published:
-        nn.init.constant_(restorer.range_switch.switch[:1], NARROW)
+        nn.init.constant_(restorer.light.veil_switch.switch[:1], PALE)
+        nn.init.constant_(restorer.light.range_switch.switch[:1], NARROW)
     return restorer
 
 

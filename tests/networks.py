@@ -1,0 +1,19 @@
+"""A network of which no part is at rest."""
+
+import torch
+
+from vrdir_plug.config import RestorerConfig
+from vrdir_plug.restorer import Restorer
+
+
+def moved(config: RestorerConfig) -> Restorer:
+    """Every weight moved at random, every image taken to be veiled and of a narrow range."""
+    torch.manual_seed(0)
+    restorer = Restorer(config)
+    with torch.no_grad():
+        for parameter in restorer.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        if not config.published:
+            restorer.light.veil_switch.switch[0] = 0
+            restorer.light.range_switch.switch[0] = 1
+    return restorer.eval()

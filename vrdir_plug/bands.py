@@ -1,0 +1,133 @@
+"""What the network works on: the bands of cells of 4x4 pixels, and their statistics.
+
+Shapes are (N, channels, height, width).
+"""
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def conv(inputs: int, outputs: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=bias)
+
+
+def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+    """A convolution that starts at zero, so that what it adds starts as nothing."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+CELL = 4  # ours works on the 4x4 frequencies of cells of 4 x 4 pixels, one cell a position
+BANDS = 3 * CELL**2
+
+
+def band_filters(device: torch.device | None = None) -> Tensor:
+    """Orthonormal 4x4 DCT-II of each colour of a cell, as the filters of a convolution.
+
+    (48, 3, 4, 4), by colour, then by vertical and horizontal frequency: a colour's first one gives
+    four times the mean of the cell.
+    """
+    steps = torch.arange(CELL, device=device, dtype=torch.float32)
+    rows = (math.pi / CELL * (steps + 0.5) * steps[:, None]).cos() / math.sqrt(CELL / 2)
+    rows = torch.cat([rows[:1] / math.sqrt(2), rows[1:]])
+    planes = torch.kron(rows, rows).view(-1, CELL, CELL)
+    # each of the 16 for each colour, which sees no other colour
+    colours = torch.eye(3, device=device)[:, None, :, None, None]
+    return (colours * planes[:, None]).flatten(0, 1)
+
+
+def difference_filters(device: torch.device | None = None) -> Tensor:
+    """Steps from pixel to pixel of a cell: three across, three down (6, 1, 4, 4)."""
+    across = torch.eye(CELL, device=device).diff(dim=0)[:, None, None]
+    across = across * torch.eye(CELL, device=device)[1, :, None]
+    return torch.cat([across, across.mT])
+
+
+def bands_of(images: Tensor) -> Tensor:
+    """Images (N, 3, H, W), H and W divisible by 4 -> bands (N, 48, H/4, W/4), float32."""
+    with full_precision(images):
+        images = images.float().contiguous(memory_format=torch.channels_last)
+        return F.conv2d(images, band_filters(images.device), stride=CELL)
+
+
+def image_of(bands: Tensor) -> Tensor:
+    """The inverse, in the bands' precision."""
+    with full_precision(bands):
+        filters = band_filters(bands.device).to(bands.dtype).flatten(1)
+        cells = F.conv2d(bands, filters.T[..., None, None]).unflatten(1, (3, CELL, CELL))
+        # F.pixel_shuffle, which takes twice the time where the channels lie last
+        return cells.permute(0, 1, 4, 2, 5, 3).flatten(4).flatten(2, 3)
+
+
+def full_precision(like: Tensor) -> AbstractContextManager[object]:
+    """Spectra and statistics overflow or round away in half precision: leave autocast for them."""
+    kind = like.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
+
+def mean_and_deviation(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Per sample and channel over H, W, in float32: two (N, C) tensors."""
+    return from_moments(*moments(features))
+
+
+def moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Means of the features and of their squares over H, W, in float32: two (N, C) tensors."""
+    features = features.float()
+    # from the squares, in one pass each: several times faster than torch.std on CPU
+    return features.mean((2, 3)), features.square().mean((2, 3))
+
+
+def from_moments(mean: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation, of the means of a number and of its square."""
+    return mean, (square - mean.square()).clamp(min=1e-10).sqrt()
+
+
+SPECTRUM = BANDS + 3  # numbers of an image that `spectrum` returns
+
+
+def log_amplitude(energy: Tensor) -> Tensor:
+    """About 0 on average, or the first layers learn slowly."""
+    return (energy.clamp(min=1e-8).sqrt() + 1e-3).log() + 2
+
+
+def spectrum_of(mean: Tensor, deviation: Tensor) -> Tensor:
+    """Colour means and log amplitudes of an image's bands, from their statistics (N, 48).
+
+    These (N, SPECTRUM) of the amplitude spectrum tell noise, blur, haze and darkness apart; E's
+    features hardly do, for E learns not to mind.
+    """
+    means = mean[:, :: CELL**2] / CELL
+    return torch.cat([means, log_amplitude(deviation.square())], 1)
+
+
+def spectrum_in(bands: Tensor, energy: Tensor) -> Tensor:
+    """The same from bands and their squares (N, 48, h, w)."""
+    return spectrum_of(*from_moments(bands.mean((2, 3)), energy.mean((2, 3))))
+
+
+def resized(features: Tensor, size: tuple[int, int]) -> Tensor:
+    """Averages on a small grid, smoothly: (N, C, h, w) -> (N, C, *size)."""
+    return F.interpolate(features, size, mode="bilinear", antialias=True)
+
+
+def linear(layer: nn.Conv2d, vectors: Tensor) -> Tensor:
+    """A 1x1 convolution on (N, C), in the vectors' precision."""
+    bias = torch.as_tensor(layer.bias).to(vectors.dtype)
+    return F.linear(vectors, layer.weight.flatten(1).to(vectors.dtype), bias)
+
+
+# Behind a plain ReLU whole levels of the U died in training, and nothing brought them back.
+LEAK = 0.1
+
+
+def plus_product(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
+    """first + second third, in one pass where no gradient is asked for: its own would be slower."""
+    if torch.is_grad_enabled():
+        return first + second * third
+    return torch.addcmul(first, second, third)

@@ -1,0 +1,78 @@
+"""The sizes of the network."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class RestorerConfig:
+    """Every size of the network; saved beside the weights.
+
+    Args:
+        profile: name of this set of sizes.
+        channels: feature channels C of the encoder.
+        units: one entry per ISE block: the widths of its spatial unit, the first level at the
+            features' own resolution, each further one at half of that of the one before; empty
+            for DNC and FGM alone, as published.
+        branches: of the gate, one per family of degradations; ours keeps the last for clean images.
+        grid: side of the square grid on which FGM takes the spectrum; 0 takes it at the
+            features' own resolution.
+        skip: rebuild on top of the normalised image (ours) or from features only (the paper).
+        published: the modules as the paper's authors code them (VGG encoder at H/2, DNC gates
+            that see only the mean, transposed-convolution decoder with a sigmoid).
+        bypass: images with a degradation score below this come back bit-identical; 0: none do.
+            It is calibrated after training.
+    """
+
+    profile: str
+    channels: int
+    units: tuple[tuple[int, ...], ...]
+    branches: int = 5
+    grid: int = 16
+    skip: bool = True
+    published: bool = False
+    bypass: float = 0.0
+
+    def __post_init__(self) -> None:
+        sizes = [self.channels, self.branches, *(w for widths in self.units for w in widths)]
+        # a stranger's config must not be able to ask for all memory
+        if not all(isinstance(size, int) and 0 < size <= 1024 for size in sizes):
+            raise ValueError(f"channels, branches and widths must be from 1 to 1024, came {sizes}")
+        deepest = max(map(len, self.units), default=0)
+        if self.channels < 4 or not 0 < len(self.units) <= 8 or deepest > 4:
+            raise ValueError(f"expected 4 channels or more, 1 to 8 units of up to 4 widths: {self}")
+        if self.grid not in range(257):
+            raise ValueError(f"grid must be a whole number from 0 to 256, came {self.grid}")
+        if not 0 <= self.bypass <= 1:
+            raise ValueError(f"bypass must be a score from 0 to 1, came {self.bypass}")
+        if self.published and self.bypass:
+            raise ValueError("the published gate has no clean branch to tell a bypass: set 0")
+        if self.published and self.skip:
+            raise ValueError("the published decoder has no input skip: set skip=False")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "RestorerConfig":
+        """Rebuild from JSON values; a field missing or unknown raises ValueError."""
+        names = {field.name for field in fields(cls)}
+        if set(values) != names:
+            raise ValueError(
+                f"the config has the fields {sorted(values)}, expected {sorted(names)}: "
+                "it was written by another version of vrdir-plug"
+            )
+        return cls(**{**values, "units": tuple(tuple(unit) for unit in values["units"])})
+
+
+PROFILES = (
+    RestorerConfig("fast", 48, ((42,), (42,))),
+    RestorerConfig("strong", 96, ((96, 160, 192), (96, 128, 192), (96, 128, 192))),
+    RestorerConfig("paper", 128, ((),), branches=3, grid=0, skip=False, published=True),
+)
+
+
+def config_of(profile: str) -> RestorerConfig:
+    """The sizes of a named profile; ValueError lists the names there are."""
+    for config in PROFILES:
+        if config.profile == profile:
+            return config
+    names = ", ".join(config.profile for config in PROFILES)
+    raise ValueError(f"there is no profile {profile!r}; the profiles are: {names}")

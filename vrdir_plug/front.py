@@ -1,0 +1,317 @@
+"""What is done to the pixels before E sees them: PixelFilter, Light and PixelDNC, all of them ours.
+
+Shapes are (N, channels, height, width).
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .bands import (
+    BANDS,
+    CELL,
+    LEAK,
+    SPECTRUM,
+    band_filters,
+    difference_filters,
+    from_moments,
+    full_precision,
+    linear,
+    log_amplitude,
+    plus_product,
+    resized,
+    spectrum_of,
+    zeroed,
+)
+from .ise import DNC
+
+
+def inner(planes: Tensor, margin: int) -> Tensor:
+    """Without so many rows and columns on each side."""
+    return planes[..., margin : planes.shape[-2] - margin, margin : planes.shape[-1] - margin]
+
+
+def smoothed(planes: Tensor, step: int) -> Tensor:
+    """Sums with the weights 1, 2, 1 at this distance, down and across: 16 times the mean; smaller
+    by it on each side."""
+    for side in (2, 3):
+        count = planes.shape[side] - 2 * step
+        before, middle, after = (planes.narrow(side, n * step, count) for n in range(3))
+        planes = torch.add(before, after).add(middle, alpha=2)
+    return planes
+
+
+class PixelFilter(nn.Module):
+    """Ours: what E's cells of 4x4 pixels are too coarse for is mended before all else.
+
+    A switching filter takes impulses away (Sun and Neuvo, Pattern Recognition Letters 15, 1994):
+    values at an end of the range, far from the mean of the neighbours that are at none, in terms of
+    their deviation (Hampel's identifier). Then the image's wavelet bands (a trous; Starck, Murtagh
+    and Bijaoui 1998) have a gain each: a blurred image asks for more of the fine ones, one of large
+    square pixels for less. How much of both is done the statistics of the whole image say; at first
+    no gain but 1, and no impulses taken away where there are few.
+    """
+
+    steps = (1, 2, 4)  # pixels between the taps of each smoothing
+    reach = 1 + sum(steps)  # pixels
+    sampled = 2 * CELL  # statistics are of one cell in so many pixels of a side
+    end = 0.498  # from the middle of the range: less than a level of 255 from where it ends
+    far, deviations = 0.1, 4.0
+    still = 1e-3  # a difference of less is none
+    most = 2.0  # logarithm of a gain
+
+    def __init__(self) -> None:
+        super().__init__()
+        # logarithm of the share of impulses from which half of the change is made, and how steeply
+        self.switch = nn.Parameter(torch.tensor([-4.0, 4.0]))
+        into, out = nn.Conv2d(SPECTRUM + BANDS + 5, 32, 1), nn.Conv2d(32, len(self.steps), 1)
+        self.asks: Any = nn.ModuleList([into, zeroed(out)])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W), H and W divisible by 4 -> the same in float32, not clamped."""
+        with full_precision(images):
+            wide, change = self.impulses(images)
+            asked = self.asked(*self.statistics(images, inner(change, self.reach - 1)))
+            return self.filtered(wide, change, asked)
+
+    def impulses(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The images with `reach` pixels more on each side, and what to add to take impulses away,
+        with one pixel less; 0 where there is none."""
+        wide = F.pad(images.float(), (self.reach,) * 4, mode="replicate")
+        middling = ((wide - 0.5).abs() < self.end).float()
+        kept = middling * wide
+        sums = smoothed(torch.cat([middling, kept, kept * wide], 1), 1).chunk(3, dim=1)
+        share = sums[0].clamp(min=1e-6)
+        mean, square = sums[1] / share, sums[2] / share
+        change = mean - inner(wide, 1)
+        variance = (square - mean.square()).clamp(min=(self.far / self.deviations) ** 2)
+        impulse = change.square() > self.deviations**2 * variance
+        # weights: 4 for the pixel itself, 12 for the eight around, of which a third must be valid
+        impulse = impulse & (inner(middling, 1) == 0) & (share >= 4)
+        return wide, change * impulse
+
+    def statistics(self, images: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+        """Means that tell what to do: of bands and differences, of their squares and sizes, and how
+        many are 0 (N, 4, 54), in every second cell; the share of impulses (N, 1)."""
+        pixels = images.float().contiguous(memory_format=torch.channels_last)
+        filters = band_filters(images.device), difference_filters(images.device)
+        planes = pixels, pixels.mean(1, keepdim=True)
+        pairs = zip(planes, filters, strict=True)
+        seen = torch.cat([F.conv2d(p, f, stride=self.sampled) for p, f in pairs], 1)
+        size = seen.abs()
+        means = [p.mean((2, 3)) for p in (seen, seen.square(), size, (size < self.still).float())]
+        return torch.stack(means, 1), (change != 0).float().mean((1, 2, 3))[:, None]
+
+    def asked(self, means: Tensor, impulses: Tensor) -> Tensor:
+        """Share of the impulses to take away, gain of each wavelet band less 1: (N, 4)."""
+        bands, differences = means.split([BANDS, means.shape[2] - BANDS], 2)
+        mean, deviation = from_moments(*bands[:, :2].unbind(1))
+        _, square, size, still = differences.unflatten(2, (2, -1)).mean(3).unbind(1)
+        # of noise the highest; the rarer and stronger what there is, the lower
+        pairs = (bands[:, 2], deviation), (size, square.sqrt())
+        sparsity = [((size + 1e-3) / (root + 1e-3)).log() for size, root in pairs]
+        known = torch.cat([spectrum_of(mean, deviation), log_amplitude(square)], 1)
+        known = torch.cat([known, *(3 * sparse for sparse in sparsity)], 1)
+        known = torch.cat([0.3 * known, 3 * still.mean(1, keepdim=True)], 1)
+        into, out = self.asks
+        gains = 3 * linear(out, F.leaky_relu(linear(into, known), LEAK))
+        threshold, slope = self.switch.float()
+        share = (slope * ((impulses + 1e-6).log() - threshold)).sigmoid()
+        return torch.cat([share, (self.most * (gains / self.most).tanh()).expm1()], 1)
+
+    def filtered(self, wide: Tensor, change: Tensor, asked: Tensor) -> Tensor:
+        """What `impulses` gives, and what is asked for -> images (N, 3, H, W)."""
+        share, gains = asked[:, :, None, None].split([1, len(self.steps)], 1)
+        level, margin = plus_product(inner(wide, 1), change, share), self.reach - 1
+        # a band is the difference of two levels: what each level counts for
+        counts = torch.cat([gains[:, 1:], torch.zeros_like(share)], 1) - gains
+        filtered = inner(level, margin) * (1 + gains[:, :1])
+        for n, (step, count) in enumerate(zip(self.steps, counts.split(1, 1), strict=True), 1):
+            level, margin = smoothed(level, step), margin - step
+            filtered = plus_product(filtered, inner(level, margin), count / 16**n)
+        return filtered
+
+
+# What is known of the light of an image: moments of its colours on a grid
+FINE = 32  # parts along each side
+# its range is between percentiles: lamps and specks are outside
+OUTSIDE = 30  # of the 3,072 means of all colours, at either end: one in a hundred
+
+
+def colour_moments(bands: Tensor, energy: Tensor) -> Tensor:
+    """Bands and their squares (N, 48, h, w) -> means of the colours and of their squares in each
+    cell (N, 6, h, w), float32."""
+    # an orthonormal transform keeps the sum of squares (Parseval)
+    squares = energy.unflatten(1, (3, -1)).mean(2)
+    return torch.cat([bands[:, :: CELL**2] / CELL, squares], 1)
+
+
+def mapped(bands: Tensor, maps: Tensor) -> Tensor:
+    """Bands (N, 48, h, w) of colours to which maps of themselves are added: scales and offsets of
+    each (N, 6, any, any)."""
+    maps = F.interpolate(maps, bands.shape[-2:], mode="bilinear")
+    scale, offset = maps[:, :, None].chunk(2, dim=1)
+    by_colour = bands.unflatten(1, (3, -1))
+    by_colour = plus_product(by_colour, by_colour, scale)
+    # an offset is in the mean alone
+    return F.pad(offset * CELL, (0, 0, 0, 0, 0, CELL**2 - 1)).add_(by_colour).flatten(1, 2)
+
+
+def range_of(fine: Tensor) -> tuple[Tensor, Tensor]:
+    """Lower and upper end of the range of means (N, 3, FINE, FINE): two (N, 1)."""
+    ordered = fine.flatten(1).sort(1).values
+    return ordered[:, OUTSIDE, None], ordered[:, -1 - OUTSIDE, None]
+
+
+def darkest(means: Tensor) -> Tensor:
+    """The dark channel: the least of all colours, here and in the parts around (N, 1, h, w)."""
+    return -F.max_pool2d(-means.amin(1, keepdim=True), 3, stride=1, padding=1)
+
+
+def quantile(values: Tensor, percent: int) -> Tensor:
+    """Of (N, 1, FINE, FINE): (N, 1, 1, 1)."""
+    ordered = values.flatten(1).sort(1).values
+    return ordered[:, FINE**2 * percent // 100, None, None, None]
+
+
+class VeilSwitch(nn.Module):
+    """Ours: light that was scattered on the way (haze, fog) is taken away by Koschmieder's law.
+
+    How much there is says the dark channel prior (He, Sun and Tang, CVPR 2009), on a coarse grid:
+    something is dark around every place of a clear photograph, so what is pale there is the veil.
+    Pale things alone are none: the darkest places of the image must be pale too. And a veil takes
+    detail with it: an image that has all that a clear one has (falling snow, frost on the pane)
+    keeps its contrast. It starts as the identity: nothing is paler than 4.
+    """
+
+    share = 0.8  # of the veil that is taken away
+    airlight = 0.3  # at least; less light is darkness
+    rich = 0.22  # deviation within a part, in the richest tenth of a clear photograph
+    least = 0.15  # transmission
+
+    def __init__(self) -> None:
+        super().__init__()
+        # how pale the darkest tenth is where half of the change is made, and how steeply it comes
+        self.switch = nn.Parameter(torch.tensor([4.0, 40.0]))
+
+    def forward(self, colours: Tensor) -> tuple[Tensor, Tensor]:
+        """Moments (N, 6, FINE, FINE) -> what to scale the colours by (N, 1, FINE, FINE), and what
+        to add then (N, 3, FINE, FINE)."""
+        means, squares = colours.chunk(2, dim=1)
+        dark = darkest(means)
+        air = self.air(means, dark)
+        veil = darkest(means / air)
+        for _ in range(2):
+            veil = F.avg_pool2d(veil, 3, stride=1, padding=1, count_include_pad=False)
+        threshold, steepness = self.switch.float()
+        veil = veil * (steepness * (quantile(dark, 10) - threshold)).sigmoid()
+        deviation = (squares - means.square()).mean(1, keepdim=True).clamp(min=1e-8).sqrt()
+        detail = (quantile(deviation, 90) / self.rich).clamp(self.least, 1.0)
+        scale = 1 / torch.maximum(1 - self.share * veil, detail)
+        return scale, air * (1 - scale)
+
+    def air(self, means: Tensor, dark: Tensor) -> Tensor:
+        """The airlight: the mean colour where the dark channel is the palest (N, 3, 1, 1)."""
+        palest = (dark >= quantile(dark, 99)).float()
+        air = (means * palest).sum((2, 3), keepdim=True) / palest.sum((2, 3), keepdim=True)
+        return air.clamp(min=self.airlight)
+
+
+class RangeSwitch(nn.Module):
+    """Ours: an image that fills little of the range of pixels is stretched to what others fill.
+
+    Dark photographs, hazy ones and those of low contrast do; most clean ones fill 0.7 or more. One
+    map for all colours of an image, as Koschmieder's law of haze and a short exposure ask for. It
+    starts as the identity: nothing is narrower than -4.
+    """
+
+    fills = 0.83  # of the range, a clean photograph; stretched over all of it recognisers see less
+    most = 10.0  # times: what fills a twelfth of the range or less stays narrower
+
+    def __init__(self) -> None:
+        super().__init__()
+        # the range from which half of the change is made, and how steeply it comes
+        self.switch = nn.Parameter(torch.tensor([-4.0, 12.0]))
+
+    def forward(self, means: Tensor) -> Tensor:
+        """Means of the colours (N, 3, FINE, FINE) -> scale and offset of the pixels (N, 2)."""
+        low, high = range_of(means)
+        width = high - low
+        narrow, steepness = self.switch.float()
+        share = (steepness * (narrow - width)).sigmoid()
+        scale = (self.fills / width.clamp(min=1e-6)).clamp(1.0, self.most)
+        # it lies in what is left of the range as it lay before: dark at the bottom, pale at the top
+        left = (1 - scale * width) * low / (1 - width).clamp(min=1e-3)
+        return torch.cat([1 + share * (scale - 1), share * (left - scale * low)], 1)
+
+
+class Light(nn.Module):
+    """VeilSwitch, then RangeSwitch: what is done to the light of an image before DNC and E.
+
+    Both see moments on the grid alone, so that the pixels are changed once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.veil_switch, self.range_switch = VeilSwitch(), RangeSwitch()
+
+    def forward(self, bands: Tensor) -> Tensor:
+        """Bands of what PixelFilter gives (N, 48, h, w) -> the same in another light."""
+        with full_precision(bands):
+            colours = colour_moments(bands, bands.square())
+            return mapped(bands, self.maps(resized(colours, (FINE, FINE))))
+
+    def maps(self, colours: Tensor) -> Tensor:
+        """Moments (N, 6, FINE, FINE) -> what to add, scales and offsets of the colours, as many."""
+        scale, offset = self.veil_switch(colours)
+        stretch = self.range_switch(colours[:, :3] * scale + offset)[..., None, None]
+        scale = stretch[:, :1] * scale - 1
+        return torch.cat([scale.expand_as(offset), stretch[:, :1] * offset + stretch[:, 1:]], 1)
+
+
+class PixelDNC(nn.Module):
+    """DNC at depth zero, ours: the pixels are normalised and compensated before E sees them.
+
+    What Light leaves of darkness, haze and casts are affine maps of the pixels, of the whole image
+    or of a region: both windows have their statistics, and their maps add up. Only the first
+    family, light, has a branch: the affine map that brings a noisy image nearest to the clean one
+    is a greyer one, which no recogniser wants.
+    """
+
+    regions = 8  # along each side
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dnc = DNC(6, 1, 24, context=SPECTRUM)  # three colours in each of two windows
+
+    def forward(self, bands: Tensor, energy: Tensor, seen: Tensor, shares: Tensor) -> Tensor:
+        """Bands and their squares (N, 48, h, w), spectrum (N, SPECTRUM), branch shares
+        (N, branches) -> bands."""
+        with full_precision(bands):
+            colours = colour_moments(bands, energy)
+            around = resized(colours, (self.regions, self.regions))
+            whole = colours.mean((2, 3), keepdim=True)
+            return mapped(bands, self.maps(whole, around, seen, shares))
+
+    def maps(self, whole: Tensor, around: Tensor, seen: Tensor, shares: Tensor) -> Tensor:
+        """What to add: scales and offsets of each colour in each region (N, 6, regions, regions).
+
+        From the moments in the whole image (N, 6, 1, 1) and those in each region.
+        """
+        # mean, deviation: (N * regions^2, 6)
+        statistics = (s.flatten(2).mT.flatten(0, 1) for s in self.statistics(whole, around))
+        context = seen.repeat_interleave(self.regions**2, 0)
+        scale, offset = self.dnc(*statistics, context)  # (N * regions^2, 1, 6)
+        maps = torch.cat([scale - 1, offset], 1).unflatten(2, (2, 3)).sum(2)
+        maps = maps.flatten(1).unflatten(0, (-1, self.regions**2)).mT
+        return (shares[:, :1, None] * maps).unflatten(2, (self.regions, self.regions))
+
+    def statistics(self, whole: Tensor, around: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of the colours, in the whole image and around each region."""
+        around = F.avg_pool2d(around, 3, stride=1, padding=1, count_include_pad=False)
+        both = torch.stack([whole.expand_as(around), around], 1)
+        mean, square = both.unflatten(2, (2, 3)).unbind(2)
+        deviation = (square - mean.square()).clamp(min=1e-8).sqrt()
+        return mean.flatten(1, 2), deviation.flatten(1, 2)
