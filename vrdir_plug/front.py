@@ -170,10 +170,10 @@ def darkest(means: Tensor) -> Tensor:
     return -F.max_pool2d(-means.amin(1, keepdim=True), 3, stride=1, padding=1)
 
 
-def quantile(values: Tensor, percent: int) -> Tensor:
-    """Of (N, 1, FINE, FINE): (N, 1, 1, 1)."""
+def quantiles(values: Tensor, *percents: int) -> list[Tensor]:
+    """Of (N, 1, FINE, FINE): (N, 1, 1, 1) each."""
     ordered = values.flatten(1).sort(1).values
-    return ordered[:, FINE**2 * percent // 100, None, None, None]
+    return [ordered[:, FINE**2 * percent // 100, None, None, None] for percent in percents]
 
 
 class VeilSwitch(nn.Module):
@@ -201,20 +201,22 @@ class VeilSwitch(nn.Module):
         to add then (N, 3, FINE, FINE)."""
         means, squares = colours.chunk(2, dim=1)
         dark = darkest(means)
-        air = self.air(means, dark)
+        tenth, palest = quantiles(dark, 10, 99)
+        air = self.air(means, (dark >= palest).float())
         veil = darkest(means / air)
         for _ in range(2):
             veil = F.avg_pool2d(veil, 3, stride=1, padding=1, count_include_pad=False)
         threshold, steepness = self.switch.float()
-        veil = veil * (steepness * (quantile(dark, 10) - threshold)).sigmoid()
+        veil = veil * (steepness * (tenth - threshold)).sigmoid()
         deviation = (squares - means.square()).mean(1, keepdim=True).clamp(min=1e-8).sqrt()
-        detail = (quantile(deviation, 90) / self.rich).clamp(self.least, 1.0)
+        (richest,) = quantiles(deviation, 90)
+        detail = (richest / self.rich).clamp(self.least, 1.0)
         scale = 1 / torch.maximum(1 - self.share * veil, detail)
         return scale, air * (1 - scale)
 
-    def air(self, means: Tensor, dark: Tensor) -> Tensor:
-        """The airlight: the mean colour where the dark channel is the palest (N, 3, 1, 1)."""
-        palest = (dark >= quantile(dark, 99)).float()
+    def air(self, means: Tensor, palest: Tensor) -> Tensor:
+        """The airlight: the mean colour of the parts where the dark channel is the palest, which
+        are 1 (N, 1, FINE, FINE), and others 0: (N, 3, 1, 1)."""
         air = (means * palest).sum((2, 3), keepdim=True) / palest.sum((2, 3), keepdim=True)
         return air.clamp(min=self.airlight)
 
