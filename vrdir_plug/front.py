@@ -136,8 +136,6 @@ class PixelFilter(nn.Module):
 
 # What is known of the light of an image: moments of its colours on a grid
 FINE = 32  # parts along each side
-# its range is between percentiles: lamps and specks are outside
-OUTSIDE = 30  # of the 3,072 means of all colours, at either end: one in a hundred
 
 
 def colour_moments(bands: Tensor, energy: Tensor) -> Tensor:
@@ -159,21 +157,16 @@ def mapped(bands: Tensor, maps: Tensor) -> Tensor:
     return F.pad(offset * CELL, (0, 0, 0, 0, 0, CELL**2 - 1)).add_(by_colour).flatten(1, 2)
 
 
-def range_of(fine: Tensor) -> tuple[Tensor, Tensor]:
-    """Lower and upper end of the range of means (N, 3, FINE, FINE): two (N, 1)."""
-    ordered = fine.flatten(1).sort(1).values
-    return ordered[:, OUTSIDE, None], ordered[:, -1 - OUTSIDE, None]
-
-
 def darkest(means: Tensor) -> Tensor:
     """The dark channel: the least of all colours, here and in the parts around (N, 1, h, w)."""
     return -F.max_pool2d(-means.amin(1, keepdim=True), 3, stride=1, padding=1)
 
 
-def quantiles(values: Tensor, *percents: int) -> list[Tensor]:
-    """Of (N, 1, FINE, FINE): (N, 1, 1, 1) each."""
-    ordered = values.flatten(1).sort(1).values
-    return [ordered[:, FINE**2 * percent // 100, None, None, None] for percent in percents]
+def quantiles(grid: Tensor, *percents: int) -> list[Tensor]:
+    """Of all values on a grid (N, C, FINE, FINE), all channels together: (N, 1, 1, 1) each."""
+    ordered = grid.flatten(1).sort(1).values
+    count = ordered.shape[1]
+    return [ordered[:, count * percent // 100, None, None, None] for percent in percents]
 
 
 class VeilSwitch(nn.Module):
@@ -238,8 +231,8 @@ class RangeSwitch(nn.Module):
         self.switch = nn.Parameter(torch.tensor([-4.0, 12.0]))
 
     def forward(self, means: Tensor) -> Tensor:
-        """Means of the colours (N, 3, FINE, FINE) -> scale and offset of the pixels (N, 2)."""
-        low, high = range_of(means)
+        """Means of the colours (N, 3, FINE, FINE) -> scale and offset of pixels (N, 2, 1, 1)."""
+        low, high = quantiles(means, 1, 99)  # lamps and specks are outside
         width = high - low
         narrow, steepness = self.switch.float()
         share = (steepness * (narrow - width)).sigmoid()
@@ -268,7 +261,7 @@ class Light(nn.Module):
     def maps(self, colours: Tensor) -> Tensor:
         """Moments (N, 6, FINE, FINE) -> what to add, scales and offsets of the colours, as many."""
         scale, offset = self.veil_switch(colours)
-        stretch = self.range_switch(colours[:, :3] * scale + offset)[..., None, None]
+        stretch = self.range_switch(colours[:, :3] * scale + offset)
         scale = stretch[:, :1] * scale - 1
         return torch.cat([scale.expand_as(offset), stretch[:, :1] * offset + stretch[:, 1:]], 1)
 
