@@ -1,5 +1,6 @@
 """The processes of one training run, by Accelerate where `torchrun` started several."""
 
+import atexit
 import os
 from typing import Any
 
@@ -61,4 +62,13 @@ def accelerator(cpu: bool) -> Any:
         raise ModuleNotFoundError(
             "several processes share their gradients through accelerate: pip install accelerate"
         ) from error
-    return Accelerator(cpu=cpu)
+    engine = Accelerator(cpu=cpu)
+    # or now and then a process dies as it ends: gloo's threads are still running
+    atexit.register(leave)
+    return engine
+
+
+def leave() -> None:
+    """End what the processes share, if there is anything."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
