@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from networks import moved
 from PIL import Image
 from safetensors.torch import save_file
 from skimage.data import astronaut
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 
 from vrdir_plug import UNIT, Restorer, RestorerConfig, data, progress, training
+from vrdir_plug.config import config_of
 from vrdir_plug.degradations import (
     CLEAN_FAMILY,
     FAMILIES,
@@ -27,6 +29,7 @@ from vrdir_plug.degradations import (
     motion_blur,
     rain,
 )
+from vrdir_plug.response import FrequencyResponse
 from vrdir_plug.teachers import Teacher
 
 TINY = RestorerConfig("tiny", 8, ((8,),), grid=8)
@@ -78,7 +81,7 @@ def test_a_stage_moves_what_learns_and_nothing_else(images: list[Tensor]) -> Non
             assert moved and learns == moved, stage.name
         state.step = state.stage_steps
         state.finished()
-    names = ["pixels", "encoder", "decoder", "branches", "ise", "gains"]
+    names = ["pixels", "response", "encoder", "decoder", "branches", "ise", "gains"]
     assert [stage.name for stage in training.STAGES] == names
 
 
@@ -87,7 +90,7 @@ def test_the_published_network_has_no_stages_of_ours(images: list[Tensor]) -> No
     state = training.Run(images, Restorer(published), teachers(), 25, 8, 1e-3, seed=1)
     names = [stage.name for n, stage in enumerate(training.STAGES) if state.steps_of(n)]
     assert names == ["encoder", "decoder", "branches", "ise"]
-    state.stage, state.step = 4, state.steps_of(4)
+    state.stage, state.step = 5, state.steps_of(5)
     assert state.finished()
 
 
@@ -241,7 +244,7 @@ def test_every_stage_lowers_its_loss(images: list[Tensor]) -> None:
     state = run(images, steps=240, batch=32)
     for stage in training.STAGES[:-1]:  # of these teachers BandGains learn too little to be seen
         side = training.CROP * stage.sides
-        pairs = data.draw_pairs(images, 32, side, stage.most, data.Chance.of(3))
+        pairs = data.draw_pairs(images, 32, side, stage.most, data.Chance.of(3), stage.oftener)
         before = loss_of(state, stage, pairs)
         while state.step < state.stage_steps:
             state.advance()
@@ -326,7 +329,7 @@ def test_pairs_know_what_a_filter_can_mend(
 ) -> None:
     families = {kind: n for n, family in enumerate(FAMILIES) for kind in family}
     drawn = [(families[kind], kind) for kind in kinds]
-    monkeypatch.setattr(data, "draw_kinds", lambda most, generator: drawn)
+    monkeypatch.setattr(data, "draw_kinds", lambda most, generator, oftener: drawn)
     _, _, filterable = data.degrade(torch.rand(3, 3, 24, 24), 2, data.Chance.of(0))
     assert filterable.tolist() == [share] * 3
 
@@ -337,16 +340,21 @@ def test_old_weights_grow_into_the_network_as_it_is(
     """Cut down to what they were, weights whose new parts rest do what they did."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "tools"))
     tool = runpy.run_path(str(Path(__file__).parents[1] / "tools" / "grow.py"))
-    torch.manual_seed(0)
-    restorer = training.switched_on(Restorer("fast"))
-    moved = {
-        name: tensor.add_(0.05 * torch.randn_like(tensor)).clone()
-        for name, tensor in restorer.state_dict().items()
-        if not name.startswith(("pixel_filter.", "light.", "gains."))
-    }
-    save_file(moved, tmp_path / "model.safetensors")
+    restorer = moved(config_of("fast"))
+    restorer.pixel_filter.response = FrequencyResponse(restorer.pixel_filter.known)
+    old = {n: t for n, t in restorer.state_dict().items() if ".response." not in n}
+    save_file(old, tmp_path / "model.safetensors")
     images = torch.rand(1, 3, 32, 40)
     torch.testing.assert_close(tool["grown"](tmp_path)(images), restorer(images))
+
+
+def test_kinds_can_be_asked_for_oftener() -> None:
+    generator = torch.Generator().manual_seed(0)
+    drawn = [data.draw_kinds(1, generator, (rain, jpeg)) for _ in range(400)]
+    kinds = [kind for kinds in drawn for _, kind in kinds]
+    assert all(kind in FAMILIES[family] for kinds in drawn for family, kind in kinds)
+    assert 170 < kinds.count(rain) + kinds.count(jpeg) < 270
+    assert len(set(kinds)) > 12 and 15 < drawn.count([]) < 60
 
 
 def test_a_mild_degradation_is_hardly_one() -> None:

@@ -1,37 +1,35 @@
-"""Weights of the network before PixelFilter, brought into it.
+"""Weights of the network before FrequencyResponse, brought into it.
 
-`python tools/grow.py OLD NEW STEPS IMAGES...` reads the folder OLD, trains PixelFilter on the
-photographs below the folders IMAGES as the first stage of `vrdir train` does, 16 crops of 192 px a
-step, sets Light's switches, and writes the folder NEW.
+`python tools/grow.py OLD OPTIONS` reads the folder OLD, of format 4, and trains FrequencyResponse
+alone, as the stage "response" of `vrdir train` does, whose options it takes, --start apart. Under
+torchrun it is `torchrun --nproc-per-node 2 tools/grow.py OLD OPTIONS`.
 """
 
 import sys
-from dataclasses import replace
+import tempfile
 from pathlib import Path
 
-import torch
-from architectures import trained
 from safetensors.torch import load_file
 
-from vrdir_plug.data import read_folder
+from vrdir_plug import cli, training
 from vrdir_plug.restorer import Restorer
-from vrdir_plug.training import STAGES, switched_on
 from vrdir_plug.weights import MODEL
+
+RESPONSE = next(stage for stage in training.STAGES if stage.name == "response")
 
 
 def grown(folder: Path) -> Restorer:
     restorer = Restorer("fast")
     restorer.load_state_dict(restorer.state_dict() | load_file(folder / MODEL))
-    return switched_on(restorer)
+    return restorer
 
 
-def main(old: str, new: str, steps: str, *folders: str) -> None:
-    torch.manual_seed(0)
-    images = [image for folder in folders for image in read_folder(Path(folder))]
-    stage = replace(STAGES[0], learns=(".pixel_filter.",))
-    restorer = trained(grown(Path(old)), images, int(steps), (stage,), batch=64)
-    restorer.save_pretrained(new)
+def main(old: str, *options: str) -> int:
+    training.STAGES = (RESPONSE,)
+    with tempfile.TemporaryDirectory() as folder:
+        grown(Path(old)).save_pretrained(folder)
+        return cli.main(["train", "--start", folder, *options])
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:]) if sys.argv[4:] else sys.exit(__doc__)
+    sys.exit(main(*sys.argv[1:]) if sys.argv[2:] else __doc__)

@@ -131,3 +131,18 @@ def plus_product(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
     if torch.is_grad_enabled():
         return first + second * third
     return torch.addcmul(first, second, third)
+
+
+def convolve(layer: nn.Conv2d, features: Tensor) -> Tensor:
+    """The layer in the features' precision, whatever that of its weights."""
+    bias = torch.as_tensor(layer.bias).to(features.dtype)
+    return F.conv2d(features, layer.weight.to(features.dtype), bias, padding=layer.padding)
+
+
+def cropped(images: Tensor, height: int, width: int) -> Tensor:
+    """The upper left height x width of images."""
+    if not torch.compiler.is_compiling():
+        return images[..., :height, :width]
+    # a slice's strides make torch.export take the example's size for the rule
+    rows, columns = (torch.arange(n, device=images.device) for n in (height, width))
+    return images.index_select(2, rows).index_select(3, columns)

@@ -106,11 +106,17 @@ def random_crop(image: Tensor, side: int, generator: Generator) -> Tensor:
     return image[:, top : top + side, left : left + side]
 
 
-def draw_kinds(most: int, generator: Generator) -> list[tuple[int, Degradation]]:
+def draw_kinds(
+    most: int, generator: Generator, oftener: Sequence[Degradation] = ()
+) -> list[tuple[int, Degradation]]:
     """Up to `most` degradations in physical order, each with its family, no two of one.
 
-    One draw in six is clean: no degradation at all.
+    Half of the draws are one of those that are asked for oftener, if any are; of the others one in
+    six is clean: no degradation at all.
     """
+    if oftener and pick(2, generator) == 0:
+        kind = oftener[pick(len(oftener), generator)]
+        return [(next(n for n, family in enumerate(FAMILIES) if kind in family), kind)]
     if pick(6, generator) == 0:
         return []
     families = torch.randperm(CLEAN_FAMILY, generator=generator).tolist()
@@ -134,10 +140,12 @@ def shares_of(families: list[int], severities: Tensor) -> Tensor:
     return shares
 
 
-def degrade(clean: Tensor, most: int, chance: Chance) -> tuple[Tensor, Tensor, Tensor]:
+def degrade(
+    clean: Tensor, most: int, chance: Chance, oftener: Sequence[Degradation] = ()
+) -> tuple[Tensor, Tensor, Tensor]:
     """Degrade a group (N, 3, H, W) by the same kinds: rounded to 8 bits, the families' shares, and
     that of filterable kinds."""
-    drawn = draw_kinds(most, chance.choices)
+    drawn = draw_kinds(most, chance.choices, oftener)
     # several at once are each milder, as in the world
     most_severe = 5 / max(1, len(drawn)) ** 0.5
     severities = torch.rand(len(drawn), len(clean), generator=chance.choices) * most_severe
@@ -150,11 +158,19 @@ def degrade(clean: Tensor, most: int, chance: Chance) -> tuple[Tensor, Tensor, T
     return degraded, families.to(images.device), clean.new_full((len(clean),), share)
 
 
-def draw_pairs(images: Sequence[Tensor], count: int, size: int, most: int, chance: Chance) -> Pairs:
-    """Random crops of random images, on their device, and what up to `most` degradations make."""
+def draw_pairs(
+    images: Sequence[Tensor],
+    count: int,
+    size: int,
+    most: int,
+    chance: Chance,
+    oftener: Sequence[Degradation] = (),
+) -> Pairs:
+    """Random crops of random images, on their device, and what degradations make of them: see
+    `draw_kinds`."""
     chosen = [images[pick(len(images), chance.choices)] for _ in range(count)]
     together = max(TOGETHER, count // GROUPS)
     groups = [chosen[start : start + together] for start in range(0, count, together)]
     clean = [random_crops(group, size, chance.choices) for group in groups]
-    made = zip(*(degrade(crops, most, chance) for crops in clean), strict=True)
+    made = zip(*(degrade(crops, most, chance, oftener) for crops in clean), strict=True)
     return Pairs(torch.cat(clean), *map(torch.cat, made))

@@ -159,6 +159,22 @@ def line_kernel(
     return kernel / kernel.sum((1, 2), keepdim=True)
 
 
+def halting_kernel(angle: Tensor, sigma: Tensor, radius: int) -> Tensor:
+    """Half a Gaussian along a line (N, K, K), as a move that comes to rest leaves it, made even.
+
+    Of its transform the size alone is kept: which of its ends is the sharp one no filter can tell.
+    """
+    x, y = grid(angle, radius)
+    angle, sigma = angle.view(-1, 1, 1), sigma.view(-1, 1, 1)
+    along = x * angle.cos() + y * angle.sin()
+    across = (y * angle.cos() - x * angle.sin()).abs()
+    fading = torch.exp(-along.square() / (2 * sigma.square())) * (along + 0.5).clamp(0, 1)
+    kernel = fading * (1 - across).clamp(0, 1)
+    kernel = kernel / kernel.sum((1, 2), keepdim=True)
+    even = torch.fft.irfft2(torch.fft.rfft2(kernel).abs(), s=kernel.shape[1:])
+    return torch.fft.fftshift(even, (1, 2))
+
+
 def convolve(images: Tensor, kernels: Tensor) -> Tensor:
     """Images (N, C, H, W), each with its own kernel (N, K, K), borders repeated.
 
@@ -266,9 +282,12 @@ def defocus_blur(images: Tensor, severity: Tensor, generator: Generator) -> Tens
 
 
 def motion_blur(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
-    """A straight move of the camera."""
-    angle = uniform(images, 0, math.pi, generator).flatten()
-    return convolve(images, line_kernel(angle, level(severity, 0, 5, 8, 12, 16, 20).flatten(), 1.0))
+    """A straight move of the camera, even, or for half of the images one that comes to rest."""
+    angle = uniform(images, 0, 2 * math.pi, generator).flatten()
+    even = line_kernel(angle, level(severity, 0, 5, 8, 12, 16, 20).flatten(), 1.0, REACH)
+    halting = halting_kernel(angle, level(severity, 0.1, 3, 5, 8, 12, 15).flatten(), REACH)
+    halts = uniform(images, 0, 1, generator)[:, 0] < 0.5
+    return convolve(images, torch.where(halts, halting, even))
 
 
 def warped(images: Tensor, shift: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from .bands import (
     zeroed,
 )
 from .ise import DNC
+from .response import REACH, FrequencyResponse, filtered_by, power_spectrum, wavelets
 
 
 def inner(planes: Tensor, margin: int) -> Tensor:
@@ -33,12 +34,12 @@ def inner(planes: Tensor, margin: int) -> Tensor:
     return planes[..., margin : planes.shape[-2] - margin, margin : planes.shape[-1] - margin]
 
 
-def smoothed(planes: Tensor, step: int) -> Tensor:
-    """Sums with the weights 1, 2, 1 at this distance, down and across: 16 times the mean; smaller
-    by it on each side."""
+def smoothed(planes: Tensor) -> Tensor:
+    """Sums with the weights 1, 2, 1, down and across: 16 times the mean; smaller by a pixel on each
+    side."""
     for side in (2, 3):
-        count = planes.shape[side] - 2 * step
-        before, middle, after = (planes.narrow(side, n * step, count) for n in range(3))
+        count = planes.shape[side] - 2
+        before, middle, after = (planes.narrow(side, n, count) for n in range(3))
         planes = torch.add(before, after).add(middle, alpha=2)
     return planes
 
@@ -48,33 +49,41 @@ class PixelFilter(nn.Module):
 
     A switching filter takes impulses away (Sun and Neuvo, Pattern Recognition Letters 15, 1994):
     values at an end of the range, far from the mean of the neighbours that are at none, in terms of
-    their deviation (Hampel's identifier). Then the image's wavelet bands (a trous; Starck, Murtagh
-    and Bijaoui 1998) have a gain each: a blurred image asks for more of the fine ones, one of large
-    square pixels for less. How much of both is done the statistics of the whole image say; at first
-    no gain but 1, and no impulses taken away where there are few.
+    their deviation (Hampel's identifier). Then one linear filter: a gain for each of the image's
+    wavelet bands (a trous; Starck, Murtagh and Bijaoui 1998), times a FrequencyResponse. How much
+    of it all is done the statistics of the whole image say; at first no gain but 1, and no impulses
+    taken away where there are few.
     """
 
-    steps = (1, 2, 4)  # pixels between the taps of each smoothing
-    reach = 1 + sum(steps)  # pixels
+    steps = (1, 2, 4)  # pixels between the taps of each smoothing of the wavelets
+    reach = 1 + REACH  # pixels
     sampled = 2 * CELL  # statistics are of one cell in so many pixels of a side
     end = 0.498  # from the middle of the range: less than a level of 255 from where it ends
     far, deviations = 0.1, 4.0
     still = 1e-3  # a difference of less is none
     most = 2.0  # logarithm of a gain
+    known = SPECTRUM + BANDS + 5  # numbers of an image
 
     def __init__(self) -> None:
         super().__init__()
         # logarithm of the share of impulses from which half of the change is made, and how steeply
         self.switch = nn.Parameter(torch.tensor([-4.0, 4.0]))
-        into, out = nn.Conv2d(SPECTRUM + BANDS + 5, 32, 1), nn.Conv2d(32, len(self.steps), 1)
+        into, out = nn.Conv2d(self.known, 32, 1), nn.Conv2d(32, len(self.steps), 1)
         self.asks: Any = nn.ModuleList([into, zeroed(out)])
+        self.response = FrequencyResponse(self.known)
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W), H and W divisible by 4 -> the same in float32, not clamped."""
         with full_precision(images):
-            wide, change = self.impulses(images)
-            asked = self.asked(*self.statistics(images, inner(change, self.reach - 1)))
-            return self.filtered(wide, change, asked)
+            return filtered_by(*self.prepared(images))
+
+    def prepared(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The images without impulses, with REACH pixels more on each side, and the response that
+        they ask for (N, SIDE, SIDE)."""
+        wide, change = self.impulses(images)
+        means, impulses = self.statistics(images, inner(change, REACH))
+        mended = self.mended(wide, change, impulses)
+        return mended, self.asked(means, power_spectrum(inner(mended, REACH)))
 
     def impulses(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The images with `reach` pixels more on each side, and what to add to take impulses away,
@@ -82,7 +91,7 @@ class PixelFilter(nn.Module):
         wide = F.pad(images.float(), (self.reach,) * 4, mode="replicate")
         middling = ((wide - 0.5).abs() < self.end).float()
         kept = middling * wide
-        sums = smoothed(torch.cat([middling, kept, kept * wide], 1), 1).chunk(3, dim=1)
+        sums = smoothed(torch.cat([middling, kept, kept * wide], 1)).chunk(3, dim=1)
         share = sums[0].clamp(min=1e-6)
         mean, square = sums[1] / share, sums[2] / share
         change = mean - inner(wide, 1)
@@ -104,8 +113,23 @@ class PixelFilter(nn.Module):
         means = [p.mean((2, 3)) for p in (seen, seen.square(), size, (size < self.still).float())]
         return torch.stack(means, 1), (change != 0).float().mean((1, 2, 3))[:, None]
 
-    def asked(self, means: Tensor, impulses: Tensor) -> Tensor:
-        """Share of the impulses to take away, gain of each wavelet band less 1: (N, 4)."""
+    def mended(self, wide: Tensor, change: Tensor, impulses: Tensor) -> Tensor:
+        """What `impulses` gives, and their share (N, 1) -> images with one pixel less."""
+        threshold, slope = self.switch.float()
+        share = (slope * ((impulses + 1e-6).log() - threshold)).sigmoid()
+        return plus_product(inner(wide, 1), change, share[:, :, None, None])
+
+    def asked(self, means: Tensor, spectrum: Tensor) -> Tensor:
+        """`statistics` and the power spectrum (N, SIDE, SIDE) -> response (N, SIDE, SIDE)."""
+        known = self.known_of(means)
+        into, out = self.asks
+        gains = 3 * linear(out, F.leaky_relu(linear(into, known), LEAK))
+        gains = (self.most * (gains / self.most).tanh()).expm1()
+        bands = wavelets(self.steps, means.device)
+        return (1 + torch.einsum("nb,byx->nyx", gains, bands)) * self.response(spectrum, known)
+
+    def known_of(self, means: Tensor) -> Tensor:
+        """What tells blur, noise and large pixels apart (N, known)."""
         bands, differences = means.split([BANDS, means.shape[2] - BANDS], 2)
         mean, deviation = from_moments(*bands[:, :2].unbind(1))
         _, square, size, still = differences.unflatten(2, (2, -1)).mean(3).unbind(1)
@@ -114,24 +138,7 @@ class PixelFilter(nn.Module):
         sparsity = [((size + 1e-3) / (root + 1e-3)).log() for size, root in pairs]
         known = torch.cat([spectrum_of(mean, deviation), log_amplitude(square)], 1)
         known = torch.cat([known, *(3 * sparse for sparse in sparsity)], 1)
-        known = torch.cat([0.3 * known, 3 * still.mean(1, keepdim=True)], 1)
-        into, out = self.asks
-        gains = 3 * linear(out, F.leaky_relu(linear(into, known), LEAK))
-        threshold, slope = self.switch.float()
-        share = (slope * ((impulses + 1e-6).log() - threshold)).sigmoid()
-        return torch.cat([share, (self.most * (gains / self.most).tanh()).expm1()], 1)
-
-    def filtered(self, wide: Tensor, change: Tensor, asked: Tensor) -> Tensor:
-        """What `impulses` gives, and what is asked for -> images (N, 3, H, W)."""
-        share, gains = asked[:, :, None, None].split([1, len(self.steps)], 1)
-        level, margin = plus_product(inner(wide, 1), change, share), self.reach - 1
-        # a band is the difference of two levels: what each level counts for
-        counts = torch.cat([gains[:, 1:], torch.zeros_like(share)], 1) - gains
-        filtered = inner(level, margin) * (1 + gains[:, :1])
-        for n, (step, count) in enumerate(zip(self.steps, counts.split(1, 1), strict=True), 1):
-            level, margin = smoothed(level, step), margin - step
-            filtered = plus_product(filtered, inner(level, margin), count / 16**n)
-        return filtered
+        return torch.cat([0.3 * known, 3 * still.mean(1, keepdim=True)], 1)
 
 
 # What is known of the light of an image: moments of its colours on a grid

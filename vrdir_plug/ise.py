@@ -4,8 +4,6 @@ Source: see `restorer`; docstrings mark what is the paper's and what is our devi
 (N, channels, height, width).
 """
 
-import math
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +16,7 @@ from .bands import (
     LEAK,
     SPECTRUM,
     conv,
+    convolve,
     full_precision,
     linear,
     log_amplitude,
@@ -27,6 +26,7 @@ from .bands import (
     zeroed,
 )
 from .config import RestorerConfig
+from .fourier import exporting, modulate_by_fft, modulate_by_products
 
 
 class DNC(nn.Module):
@@ -74,62 +74,6 @@ class DNC(nn.Module):
         if self.published:
             return keep.sigmoid(), bring.sigmoid()
         return 2 * keep.sigmoid(), bring.tanh()
-
-
-def dft(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosine and sine part (size, size) of the orthonormal DFT matrix cos - i sin."""
-    steps = torch.arange(size, device=device)
-    # as a tensor: a size that torch.export keeps free cannot be the scalar of a remainder in ONNX
-    count = steps[-1] + 1
-    # the product is reduced while it is still an exact integer
-    angle = (steps[:, None] * steps).remainder(count).float() * (2 * math.pi) / count
-    scale = count.float().rsqrt()
-    return angle.cos() * scale, angle.sin() * scale
-
-
-def modulate_by_products(features: Tensor, gain: Callable[[Tensor], Tensor]) -> Tensor:
-    """Re IFFT2(gain(|F|) F), F = FFT2(features), by matrix products.
-
-    They are cheap where the grid is small, and export and run where complex numbers do not. Real
-    and imaginary part lie side by side: one product for both, one side of the grid at a time.
-    """
-    cos_down, sin_down = dft(features.shape[-2], features.device)
-    cos, sin = dft(features.shape[-1], features.device)
-    parts = turned(features.mT @ torch.cat([cos_down, sin_down], 1))
-    spectrum = parts @ block_matrix(cos, -sin, -sin, -cos)  # (N, C, h, 2 w)
-    spectrum = spectrum.unflatten(3, (2, -1))
-    amplitude = spectrum.square().sum(3).clamp(min=1e-12).sqrt()
-    spectrum = (spectrum * gain(amplitude)[..., None, :]).flatten(3)
-    parts = turned(turned(spectrum) @ block_matrix(cos_down, sin_down, -sin_down, cos_down))
-    return parts @ torch.cat([cos, -sin])
-
-
-def block_matrix(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
-    """The matrix [a b; c d]."""
-    return torch.cat([torch.cat([a, b], 1), torch.cat([c, d], 1)])
-
-
-def turned(parts: Tensor) -> Tensor:
-    """Two parts side by side, (N, C, w, 2 h), each transposed: (N, C, h, 2 w)."""
-    return parts.unflatten(3, (2, -1)).permute(0, 1, 4, 3, 2).flatten(3)
-
-
-def modulate_by_fft(features: Tensor, gain: Callable[[Tensor], Tensor]) -> Tensor:
-    """The same for any height and width, by rfft2."""
-    spectrum = torch.fft.rfft2(features, norm="ortho")
-    amplitude = (spectrum.real.square() + spectrum.imag.square()).clamp(min=1e-12).sqrt()
-    return torch.fft.irfft2(spectrum * gain(amplitude), s=features.shape[-2:], norm="ortho")
-
-
-def exporting() -> bool:
-    """Within torch.export; torch before 2.7 does not tell it from torch.compile."""
-    return bool(getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)())
-
-
-def convolve(layer: nn.Conv2d, features: Tensor) -> Tensor:
-    """The layer in the features' precision, whatever that of its weights."""
-    bias = torch.as_tensor(layer.bias).to(features.dtype)
-    return F.conv2d(features, layer.weight.to(features.dtype), bias, padding=layer.padding)
 
 
 class FGM(nn.Module):

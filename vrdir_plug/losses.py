@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+FINE = 0.2  # cycles in a pixel: detail that is finer
+
 
 def pixel_loss(restored: Tensor, clean: Tensor, weights: Tensor | None = None) -> Tensor:
     """L1 over pixels; each image's by its weight (N,)."""
@@ -22,10 +24,32 @@ def filter_loss(filtered: Tensor, degraded: Tensor, clean: Tensor, filterable: T
     left, before = (squared(images - clean) for images in (filtered, degraded))
     detail = degraded - F.avg_pool2d(degraded, 3, 1, 1)
     moved = (squared(filtered - degraded) / (squared(detail) + 1e-5) + 1e-4).sqrt()
-    mended = 5 * left / (before + 1e-5)
+    return filtering(left / (before + 1e-5), moved, filterable)
+
+
+def filtering(left: Tensor, moved: Tensor, filterable: Tensor) -> Tensor:
+    """Of each image (N,): the share of the error that is left, how far it was moved, and what share
+    of the degradations can be filtered."""
     # an image to which hardly anything was done must not outweigh all others
-    wrong = torch.where(filterable == 1, mended, moved).clamp(max=10)
+    wrong = torch.where(filterable == 1, 5 * left, moved).clamp(max=10)
     return (wrong * ((filterable == 0) | (filterable == 1))).mean()
+
+
+def response_loss(response: Tensor, degraded: Tensor, clean: Tensor, filterable: Tensor) -> Tensor:
+    """`filter_loss` of a frequency response (N, h, w) on windows (N, count, h, w) of both images.
+
+    By Parseval's theorem what is left of clean power S behind a response R is S - 2 R X + R^2 P,
+    with X the real part of the cross spectrum and P the degraded power; the best is Wiener's X / P.
+    """
+    wanted, given = (torch.fft.fft2(windows, norm="ortho") for windows in (clean, degraded))
+    cross = (wanted * given.conj()).real.mean(1)
+    clean_power, power = (torch.view_as_real(f).square().sum(4).mean(1) for f in (wanted, given))
+    along = torch.fft.fftfreq(response.shape[2], device=response.device)
+    fine = (along[:, None].square() + along.square() > FINE**2) * power
+    before = (clean_power - 2 * cross + power).mean((1, 2))
+    left = (clean_power - 2 * response * cross + response.square() * power).mean((1, 2))
+    moved = ((response - 1).square() * power).mean((1, 2)) / (fine.mean((1, 2)) + 1e-6)
+    return filtering(left / (before + 1e-6), (moved + 1e-4).sqrt(), filterable)
 
 
 def squared(images: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from .bands import (
     SPECTRUM,
     bands_of,
     conv,
+    cropped,
     full_precision,
     image_of,
     linear,
@@ -135,15 +136,6 @@ def check_images(images: Tensor) -> None:
     # one pass for all images that are: a sum has a NaN or an infinity where an image has one
     if not images.sum(dtype=torch.float32).isfinite() and not images.isfinite().all():
         raise ValueError("images have NaN or infinite pixels: find out where they come from")
-
-
-def cropped(images: Tensor, height: int, width: int) -> Tensor:
-    """The upper left height x width of images."""
-    if not torch.compiler.is_compiling():
-        return images[..., :height, :width]
-    # a slice's strides make torch.export take the example's size for the rule
-    rows, columns = (torch.arange(n, device=images.device) for n in (height, width))
-    return images.index_select(2, rows).index_select(3, columns)
 
 
 class Judged(NamedTuple):

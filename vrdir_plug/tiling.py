@@ -27,6 +27,8 @@ from .bands import (
 )
 from .front import FINE, colour_moments, inner, mapped
 from .ise import Block
+from .response import REACH, filtered_by, power_spectrum
+from .response import SIDE as SIDE_OF_WINDOWS
 from .restorer import Restorer, check_images
 
 SIDE = 1024
@@ -92,10 +94,9 @@ class Window:
         rows = slice(CELL * self.top, CELL * self.bottom)
         return images[..., rows, CELL * self.left : CELL * self.right]
 
-    @property
-    def samples(self) -> int:
-        """Every second cell along each side."""
-        return -((self.top - self.bottom) // 2) * -((self.left - self.right) // 2)
+    def count(self, cells: int) -> int:
+        """How many squares of so many cells along each side cover it."""
+        return -((self.top - self.bottom) // cells) * -((self.left - self.right) // cells)
 
     def widened(self, reach: int, size: tuple[int, int]) -> "Window":
         """With `reach` more on each side, as far as there is anything."""
@@ -141,8 +142,8 @@ class Walk:
 
     def __init__(self, restorer: Restorer, image: Tensor, side: int):
         self.restorer, self.image = restorer, image
-        # PixelFilter's statistics are of every second cell
-        multiple = math.lcm(restorer.stride, restorer.pixel_filter.sampled)
+        # PixelFilter's statistics are of every second cell, and of whole windows
+        multiple = math.lcm(restorer.stride, restorer.pixel_filter.sampled, SIDE_OF_WINDOWS)
         step = -(-side // multiple) * multiple // CELL
         height, width = (
             -(-n // restorer.stride) * restorer.stride // CELL for n in image.shape[2:]
@@ -156,7 +157,9 @@ class Walk:
 
     def restore(self, place: Tensor) -> None:
         """Write what `Restorer.forward` gives into a tensor like the image."""
-        self.asked = self.see_impulses()
+        with full_precision(self.image):
+            means, self.impulses = self.see_impulses()
+            self.response = self.restorer.pixel_filter.asked(means, self.see_power())
         self.lighting = self.see_light()
         amplitude, seen = self.see_pixels()
         features, gate = self.see_features(amplitude)
@@ -174,19 +177,27 @@ class Walk:
             target = target[..., : pixels.shape[2], : pixels.shape[3]]
             target.copy_(pixels[..., : target.shape[2], : target.shape[3]])
 
-    def see_impulses(self) -> Tensor:
-        """What PixelFilter is asked for."""
+    def see_impulses(self) -> tuple[Tensor, Tensor]:
+        """PixelFilter's statistics, and the share of impulses."""
         pixel_filter = self.restorer.pixel_filter
-        sums = impulses = torch.zeros(())
+        means = impulses = torch.zeros(())
         for window in self.windows:
             within, pixels = self.pixels_around(window)
             _, change = pixel_filter.impulses(pixels)
-            change = within.pixels_of(inner(change, pixel_filter.reach - 1))
-            means, share = pixel_filter.statistics(within.pixels_of(pixels), change)
-            sums = sums + window.samples / Window(0, 0, *self.size).samples * means
+            change = within.pixels_of(inner(change, REACH))
+            part, share = pixel_filter.statistics(within.pixels_of(pixels), change)
+            means = means + window.count(2) / Window(0, 0, *self.size).count(2) * part
             impulses = impulses + self.share(window) * share
-        asked: Tensor = pixel_filter.asked(sums, impulses)
-        return asked
+        return means, impulses
+
+    def see_power(self) -> Tensor:
+        """The power spectrum of what PixelFilter leaves of impulses."""
+        spectrum, cells = torch.zeros(()), SIDE_OF_WINDOWS // CELL
+        for window in self.windows:
+            within, mended = self.mended(window)
+            share = window.count(cells) / Window(0, 0, *self.size).count(cells)
+            spectrum = spectrum + share * power_spectrum(within.pixels_of(inner(mended, REACH)))
+        return spectrum
 
     def see_light(self) -> Tensor:
         """The maps that change the light of the image."""
@@ -271,10 +282,15 @@ class Walk:
 
     def filtered(self, window: Window) -> Tensor:
         """Pixels (1, 3, 4 h, 4 w) as PixelFilter leaves them."""
+        with full_precision(self.image):
+            within, mended = self.mended(window)
+            return within.pixels_of(filtered_by(mended, self.response))
+
+    def mended(self, window: Window) -> tuple[Window, Tensor]:
+        """Pixels without impulses, with all that the filter reaches, and where the window lies."""
         within, pixels = self.pixels_around(window)
         pixel_filter = self.restorer.pixel_filter
-        filtered = pixel_filter.filtered(*pixel_filter.impulses(pixels), self.asked)
-        return within.pixels_of(filtered)
+        return within, pixel_filter.mended(*pixel_filter.impulses(pixels), self.impulses)
 
     def pixels_around(self, window: Window) -> tuple[Window, Tensor]:
         """All that PixelFilter reaches from a window, and where in it the window lies.

@@ -23,12 +23,24 @@ from torch import Generator, Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from . import losses
-from .bands import image_of
+from .bands import full_precision, image_of
 from .config import RestorerConfig
 from .data import Chance, Pairs, draw_pairs
-from .degradations import CLEAN_FAMILY, LIGHT_FAMILY, WEATHER_FAMILY
+from .degradations import (
+    CLEAN_FAMILY,
+    LIGHT_FAMILY,
+    WEATHER_FAMILY,
+    Degradation,
+    defocus_blur,
+    down_sample,
+    gaussian_blur,
+    motion_blur,
+    pixelate,
+)
+from .front import inner
 from .processes import Processes
 from .progress import LOG_EVERY, Progress
+from .response import REACH, windows_of
 from .restorer import Rebuilt, Restorer
 from .teachers import Teacher
 from .weights import atomic_torch_save
@@ -46,7 +58,7 @@ TEACHER_LIMIT = 10.0  # their gradient at an image, in lengths of L1's; see `los
 
 
 class Learner(nn.Module):
-    """What a training run holds: the restorer, and the throw-away heads of stage 1."""
+    """What a training run holds: the restorer, and the throw-away heads of the stage "encoder"."""
 
     def __init__(self, restorer: Restorer, teachers: Sequence[Teacher]):
         super().__init__()
@@ -78,7 +90,7 @@ def choose(teachers: Sequence[Teacher], generator: Generator) -> int:
 def encoder_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 1: from either image E must tell what the teacher sees in the clean one."""
+    """Stage 2: from either image E must tell what the teacher sees in the clean one."""
     index = choose(teachers, generator)
     with torch.no_grad():
         target = learner.target(teachers[index], pairs.clean)
@@ -96,7 +108,7 @@ def encoder_loss(
 def decoder_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 2: SAD rebuilds from E's features, clean ones above all."""
+    """Stage 3: SAD rebuilds from E's features, clean ones above all."""
     restorer = learner.restorer
     clean = restorer.decode(restorer.encode(pairs.clean))
     degraded = restorer.decode(restorer.encode(pairs.degraded))
@@ -145,10 +157,20 @@ def front_loss(
     }
 
 
+def response_loss(
+    learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
+) -> dict[str, Tensor]:
+    """Stage 1: PixelFilter's frequency response, by the spectra alone."""
+    with full_precision(pairs.degraded):
+        mended, response = learner.restorer.pixel_filter.prepared(pairs.degraded)
+        windows = windows_of(inner(mended, REACH)), windows_of(pairs.clean)
+        return {"response": losses.response_loss(response, *windows, pairs.filterable)}
+
+
 def branch_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 3: every family of degradations has its own DNC branch, chosen by its label in some
+    """Stage 4: every family of degradations has its own DNC branch, chosen by its label in some
     of the steps, and by FGM, which learns to tell it, in the others.
 
     The label is the synthesis' own.
@@ -172,7 +194,7 @@ def branch_loss(
 def whole_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stages 4, 5: FGM gates the branches; frozen recognisers must see what they see in the clean.
+    """Stages 5, 6: FGM gates the branches; frozen recognisers must see what they see in the clean.
 
     They stand in for L_sem: what they see is what E was taught to see. Pixels are asked for only of
     clean images, and of PixelDNC where the light was changed: recognisers who see more in an image
@@ -212,6 +234,7 @@ class Stage:
         most: degradations at once in an image.
         pace: its learning rate, in shares of the run's.
         sides: of its crops, in sides of the run's: as many fewer images keep the number of pixels.
+        oftener: half of its images have one of these degradations alone.
     """
 
     name: str
@@ -221,23 +244,31 @@ class Stage:
     most: int
     pace: float = 1.0
     sides: int = 1
+    oftener: tuple[Degradation, ...] = ()
 
 
 # behind PixelFilter, whose few numbers stay as the first stage has them; BandGains come last
 BEHIND = (".pixel_dnc.", ".encoder.", ".ise.", ".decoder.")
+# what sharpening helps; movements are of two sorts
+BLURS = (gaussian_blur, defocus_blur, motion_blur, motion_blur, pixelate, down_sample)
+PIXELS = (".pixel_filter.switch", ".pixel_filter.asks.", ".pixel_dnc.")
+RESPONSE = (".pixel_filter.response.",)
 STAGES: tuple[Stage, ...] = (
-    Stage("pixels", (".pixel_filter.", ".pixel_dnc."), front_loss, 0.10, 2, 3.0, sides=2),
+    Stage("pixels", PIXELS, front_loss, 0.10, 2, 3.0, sides=2),
+    Stage("response", RESPONSE, response_loss, 0.10, 1, 1.5, sides=2, oftener=BLURS),
     Stage("encoder", (".encoder.", "heads.", "pixels."), encoder_loss, 0.03, 1),
     Stage("decoder", (".decoder.",), decoder_loss, 0.01, 1),
     Stage("branches", BEHIND, branch_loss, 0.50, 2),
-    Stage("ise", BEHIND, whole_loss, 0.33, 2, 0.4, sides=2),
+    Stage("ise", BEHIND, whole_loss, 0.23, 2, 0.4, sides=2),
     Stage("gains", (".gains.",), whole_loss, 0.03, 2, 3.0, sides=2),
 )
 
 
 def stages_of(config: RestorerConfig) -> range:
     """Which of the stages a network has: as published nothing is before E and behind SAD."""
-    return range(int(config.published), len(STAGES) - int(config.published))
+    ours = {"pixels", "response", "gains"} if config.published else set()
+    has = [n for n, stage in enumerate(STAGES) if stage.name not in ours]
+    return range(has[0], has[-1] + 1)
 
 
 def release(learner: nn.Module, parts: tuple[str, ...]) -> list[nn.Parameter]:
@@ -336,7 +367,7 @@ class Run:
         """Of this process' share of the step's images, still on the device."""
         stage, chance = STAGES[self.stage], self.chance()
         side = self.crop * stage.sides
-        pairs = draw_pairs(self.images, self.count, side, stage.most, chance)
+        pairs = draw_pairs(self.images, self.count, side, stage.most, chance, stage.oftener)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device)):
             return stage.loss(self.learner, pairs, self.teachers, chance.choices)
 

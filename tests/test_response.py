@@ -1,0 +1,164 @@
+"""PixelFilter's frequency response against numpy and scipy."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.ndimage
+import scipy.signal
+import torch
+from torch import Tensor
+
+from vrdir_plug import fourier, losses
+from vrdir_plug.degradations import halting_kernel
+from vrdir_plug.front import inner
+from vrdir_plug.response import (
+    REACH,
+    SIDE,
+    FrequencyResponse,
+    filtered_by,
+    kernels_of,
+    power_spectrum,
+    wavelets,
+    windows_of,
+)
+
+
+def moved() -> FrequencyResponse:
+    torch.manual_seed(0)
+    response = FrequencyResponse(4)
+    with torch.no_grad():
+        for parameter in response.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return response
+
+
+def some_responses(images: Tensor) -> Tensor:
+    with torch.no_grad():
+        responses: Tensor = moved()(power_spectrum(images), torch.randn(len(images), 4))
+    return responses
+
+
+@pytest.mark.parametrize("size", ((150, 301), (128, 128), (5, 7), (1, 1)), ids=str)
+def test_blocks_filter_as_one_convolution_does(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    wide = torch.rand(2, 3, *(side + 2 * REACH for side in size))
+    responses = some_responses(wide)
+    found = filtered_by(wide, responses)
+    assert found.shape == (2, 3, *size) and (found - inner(wide, REACH)).abs().max() > 0.1
+    for image, kernel, one in zip(wide, kernels_of(responses).numpy(), found, strict=True):
+        for colour, plane in zip(image.numpy(), one, strict=True):
+            expected = torch.from_numpy(scipy.signal.convolve(colour, kernel, "valid"))
+            torch.testing.assert_close(plane, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_kernel_has_the_response_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    responses = some_responses(torch.rand(3, 3, 64, 96)).double()
+    kernels = kernels_of(responses.float())
+    torch.testing.assert_close(kernels.sum((1, 2)), torch.ones(3))
+    torch.testing.assert_close(kernels, kernels.flip(1, 2), atol=1e-6, rtol=0)
+    expected = np.fft.fftshift(np.fft.ifft2(responses.numpy()).real, (1, 2))[:, 1:, 1:]
+    expected[:, REACH, REACH] += 1 - expected.sum((1, 2))
+    np.testing.assert_allclose(kernels.numpy(), expected, atol=1e-6)
+
+
+def test_responses_are_even_and_start_at_one() -> None:
+    torch.manual_seed(0)
+    images = torch.rand(2, 3, 70, 40)
+    still = FrequencyResponse(4)(power_spectrum(images), torch.randn(2, 4))
+    assert torch.equal(still, torch.ones(2, SIDE, SIDE))
+    found = some_responses(images)
+    assert found.shape == (2, SIDE, SIDE) and found.std() > 0.1 and found.min() > 0
+    assert torch.equal(found[:, 0, 0], torch.ones(2))
+    torch.testing.assert_close(found, found.flip(1, 2).roll((1, 1), (1, 2)))
+
+
+def test_the_response_turns_with_the_image() -> None:
+    """Nothing is known of directions but what the spectrum shows."""
+    torch.manual_seed(0)
+    response, known = moved(), torch.randn(1, 4)
+    with torch.no_grad():
+        for layer in response.looks:
+            layer.weight.copy_((layer.weight + layer.weight.mT) / 2)
+    images = scipy.ndimage.gaussian_filter1d(torch.rand(1, 3, 64, 64).numpy(), 2, axis=3)
+    blurred = torch.from_numpy(images)
+    found, turned = (response(power_spectrum(x), known) for x in (blurred, blurred.mT))
+    torch.testing.assert_close(found.mT, turned, atol=1e-4, rtol=1e-4)
+    assert (found - turned).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("size", ((64, 96), (65, 90), (32, 32)), ids=str)
+def test_the_spectrum_is_that_of_numpy(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    images = torch.rand(1, 3, *size)
+    grey = np.pad(images.mean(1)[0].numpy(), ((0, SIDE - 1),) * 2, mode="edge")
+    hann = np.outer(scipy.signal.get_window("hann", SIDE), scipy.signal.get_window("hann", SIDE))
+    powers = []
+    for top in range(0, size[0], SIDE):
+        for left in range(0, size[1], SIDE):
+            part = grey[top : top + SIDE, left : left + SIDE]
+            part = (part - part.mean()) * hann
+            powers.append(np.abs(np.fft.fft2(part, norm="ortho")) ** 2)
+    np.testing.assert_allclose(power_spectrum(images)[0], np.mean(powers, 0), atol=1e-5, rtol=1e-3)
+
+
+def test_wavelets_have_the_response_of_their_filters() -> None:
+    image, levels = torch.zeros(64, 64).numpy(), []
+    image[0, 0] = 1
+    for step in (1, 2, 4):
+        levels.append(image)
+        kernel = np.zeros(2 * step + 1)
+        kernel[[0, step, -1]] = 0.25, 0.5, 0.25
+        for axis in (0, 1):
+            image = scipy.ndimage.convolve1d(image, kernel, axis, mode="wrap")
+    levels.append(image)
+    bands = -np.diff(np.stack(levels), axis=0)
+    expected = np.fft.fft2(bands).real[:, ::2, ::2]  # every second frequency of twice as many
+    np.testing.assert_allclose(wavelets((1, 2, 4), torch.device("cpu")), expected, atol=1e-6)
+
+
+def test_transforms_by_products_are_the_fast_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    planes = torch.randn(2, 3, 12, 12)
+    response = torch.randn(2, 1, 12, 12)
+    response = response + response.flip(2, 3).roll((1, 1), (2, 3))
+    fast = fourier.power(planes), fourier.multiplied(planes, response)
+    expected = np.fft.ifft2(np.fft.fft2(planes.numpy()) * response.numpy()).real
+    np.testing.assert_allclose(fast[1], expected, atol=1e-5)
+    monkeypatch.setattr(fourier, "exporting", lambda: True)
+    by_products: Any = fourier.power(planes), fourier.multiplied(planes, response)
+    torch.testing.assert_close(by_products, fast, atol=1e-4, rtol=1e-4)
+
+
+def test_the_loss_of_a_response_is_least_at_wieners() -> None:
+    torch.manual_seed(0)
+    clean = torch.rand(2, 3, 96, 96)
+    degraded = torch.from_numpy(scipy.ndimage.gaussian_filter(clean.numpy(), (0, 0, 0.8, 0.8)))
+    degraded = degraded + 0.02 * torch.randn(2, 3, 96, 96)
+    windows = windows_of(degraded), windows_of(clean)
+
+    def loss(response: Tensor, share: float) -> Tensor:
+        return losses.response_loss(response, *windows, torch.full((2,), share))
+
+    one = torch.ones(2, SIDE, SIDE)
+    wanted, given = (np.fft.fft2(w.numpy()) for w in (windows[1], windows[0]))
+    cross = (wanted * given.conj()).real.mean(1)
+    best = torch.from_numpy(cross / (np.abs(given) ** 2).mean(1)).float().requires_grad_()
+    (slope,) = torch.autograd.grad(loss(best, 1), best)
+    (elsewhere,) = torch.autograd.grad(loss(one.requires_grad_(), 1), one)
+    assert slope.abs().max() < 1e-4 * elsewhere.abs().max()
+    assert float(loss(best, 1)) < float(loss(one, 1)) == pytest.approx(5, rel=1e-3)
+    # where nothing can be filtered, the best is to do nothing
+    assert float(loss(one, 0)) == pytest.approx(0.01) and float(loss(best, 0)) > 0.1
+    assert float(loss(best, 0.5)) == 0
+
+
+def test_a_halting_move_has_the_amplitudes_of_half_a_gaussian() -> None:
+    (kernel,) = halting_kernel(torch.zeros(1), torch.full((1,), 3.0), 20)
+    torch.testing.assert_close(kernel.sum(), torch.tensor(1.0))
+    half = np.exp(-(np.arange(21) ** 2) / 18)
+    expected = np.abs(np.fft.fft(half / half.sum(), 41))
+    along = np.fft.fft(np.fft.ifftshift(kernel.sum(0).numpy()))
+    np.testing.assert_allclose(along.real, expected, atol=1e-5)
+    np.testing.assert_allclose(along.imag, 0, atol=1e-5)

@@ -1,0 +1,88 @@
+"""Discrete Fourier transforms that run, export and compile: by FFT, or by products of matrices.
+
+Shapes are (N, channels, height, width).
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def exporting() -> bool:
+    """Within torch.export; torch before 2.7 does not tell it from torch.compile."""
+    return bool(getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)())
+
+
+def dft(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosine and sine part (size, size) of the orthonormal DFT matrix cos - i sin."""
+    steps = torch.arange(size, device=device)
+    # as a tensor: a size that torch.export keeps free cannot be the scalar of a remainder in ONNX
+    count = steps[-1] + 1
+    # the product is reduced while it is still an exact integer
+    angle = (steps[:, None] * steps).remainder(count).float() * (2 * math.pi) / count
+    scale = count.float().rsqrt()
+    return angle.cos() * scale, angle.sin() * scale
+
+
+def spectrum_by_products(planes: Tensor) -> Tensor:
+    """FFT2 of planes, orthonormal: real and imaginary parts (N, C, h, 2, w).
+
+    Products are cheap where the planes are small, and export and run where complex numbers do not.
+    Real and imaginary part lie side by side: one product for both, one side at a time.
+    """
+    cos_down, sin_down = dft(planes.shape[-2], planes.device)
+    cos, sin = dft(planes.shape[-1], planes.device)
+    parts = turned(planes.mT @ torch.cat([cos_down, sin_down], 1))
+    return (parts @ block_matrix(cos, -sin, -sin, -cos)).unflatten(3, (2, -1))
+
+
+def back_by_products(spectrum: Tensor) -> Tensor:
+    """Re IFFT2 of what `spectrum_by_products` gives."""
+    cos_down, sin_down = dft(spectrum.shape[2], spectrum.device)
+    cos, sin = dft(spectrum.shape[4], spectrum.device)
+    parts = turned(spectrum.flatten(3))
+    parts = turned(parts @ block_matrix(cos_down, sin_down, -sin_down, cos_down))
+    return parts @ torch.cat([cos, -sin])
+
+
+def block_matrix(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+    """The matrix [a b; c d]."""
+    return torch.cat([torch.cat([a, b], 1), torch.cat([c, d], 1)])
+
+
+def turned(parts: Tensor) -> Tensor:
+    """Two parts side by side, (N, C, w, 2 h), each transposed: (N, C, h, 2 w)."""
+    return parts.unflatten(3, (2, -1)).permute(0, 1, 4, 3, 2).flatten(3)
+
+
+def modulate_by_products(features: Tensor, gain: Callable[[Tensor], Tensor]) -> Tensor:
+    """Re IFFT2(gain(|F|) F), F = FFT2(features)."""
+    spectrum = spectrum_by_products(features)
+    amplitude = spectrum.square().sum(3).clamp(min=1e-12).sqrt()
+    return back_by_products(spectrum * gain(amplitude)[..., None, :])
+
+
+def modulate_by_fft(features: Tensor, gain: Callable[[Tensor], Tensor]) -> Tensor:
+    """The same, faster where h and w are large."""
+    spectrum = torch.fft.rfft2(features, norm="ortho")
+    amplitude = (spectrum.real.square() + spectrum.imag.square()).clamp(min=1e-12).sqrt()
+    return torch.fft.irfft2(spectrum * gain(amplitude), s=features.shape[-2:], norm="ortho")
+
+
+def power(planes: Tensor) -> Tensor:
+    """|FFT2(planes)|^2, orthonormal, as large as the planes (N, C, h, w)."""
+    if exporting():
+        return spectrum_by_products(planes).square().sum(3)
+    return torch.view_as_real(torch.fft.fft2(planes, norm="ortho")).square().sum(4)
+
+
+def multiplied(planes: Tensor, response: Tensor) -> Tensor:
+    """Re IFFT2(response FFT2(planes)): planes (N, C, h, w), response (N, 1, h, w), even."""
+    if exporting():
+        return back_by_products(spectrum_by_products(planes) * response[..., None, :])
+    half = torch.view_as_real(torch.fft.rfft2(planes))
+    # as real numbers: inductor has no code for complex ones
+    half = torch.view_as_complex(half * response[..., : half.shape[3], None])
+    return torch.fft.irfft2(half, s=planes.shape[-2:])
