@@ -38,7 +38,7 @@ ARROWS: dict[str, set[str]] = {
     "processes": set(),
     "progress": set(),
     "training": {
-        *("bands", "config", "degradations", "front", "response", "restorer", "losses", "data"),
+        *("bands", "config", "degradations", "response", "restorer", "losses", "data"),
         *("processes", "progress", "teachers", "weights"),
     },
     "extras": set(),

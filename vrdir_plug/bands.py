@@ -28,18 +28,12 @@ BANDS = 3 * CELL**2
 
 
 def band_filters(device: torch.device | None = None) -> Tensor:
-    """Orthonormal 4x4 DCT-II of each colour of a cell, as the filters of a convolution.
-
-    (48, 3, 4, 4), by colour, then by vertical and horizontal frequency: a colour's first one gives
-    four times the mean of the cell.
-    """
+    """Orthonormal 4x4 DCT-II of a cell, as the filters of a convolution (16, 1, 4, 4), by vertical
+    and horizontal frequency: the first one gives four times the mean of the cell."""
     steps = torch.arange(CELL, device=device, dtype=torch.float32)
     rows = (math.pi / CELL * (steps + 0.5) * steps[:, None]).cos() / math.sqrt(CELL / 2)
     rows = torch.cat([rows[:1] / math.sqrt(2), rows[1:]])
-    planes = torch.kron(rows, rows).view(-1, CELL, CELL)
-    # each of the 16 for each colour, which sees no other colour
-    colours = torch.eye(3, device=device)[:, None, :, None, None]
-    return (colours * planes[:, None]).flatten(0, 1)
+    return torch.kron(rows, rows).view(-1, 1, CELL, CELL)
 
 
 def difference_filters(device: torch.device | None = None) -> Tensor:
@@ -49,20 +43,23 @@ def difference_filters(device: torch.device | None = None) -> Tensor:
     return torch.cat([across, across.mT])
 
 
-def bands_of(images: Tensor) -> Tensor:
-    """Images (N, 3, H, W), H and W divisible by 4 -> bands (N, 48, H/4, W/4), float32."""
+def bands_of(images: Tensor, stride: int = CELL) -> Tensor:
+    """Images (N, 3, H, W), H and W divisible by 4 -> the 16 bands of each colour in turn
+    (N, 48, H/4, W/4), float32; with a larger stride, those of some of the cells."""
     with full_precision(images):
         images = images.float().contiguous(memory_format=torch.channels_last)
-        return F.conv2d(images, band_filters(images.device), stride=CELL)
+        filters = band_filters(images.device).repeat(3, 1, 1, 1)
+        return F.conv2d(images, filters, stride=stride, groups=3)
 
 
 def image_of(bands: Tensor) -> Tensor:
     """The inverse, in the bands' precision."""
     with full_precision(bands):
         filters = band_filters(bands.device).to(bands.dtype).flatten(1)
-        cells = F.conv2d(bands, filters.T[..., None, None]).unflatten(1, (3, CELL, CELL))
+        cells = bands.movedim(1, 3).unflatten(3, (3, -1)) @ filters  # (N, h, w, 3, 16)
         # F.pixel_shuffle, which takes twice the time where the channels lie last
-        return cells.permute(0, 1, 4, 2, 5, 3).flatten(4).flatten(2, 3)
+        cells = cells.unflatten(4, (CELL, CELL)).permute(0, 3, 1, 4, 2, 5)
+        return cells.flatten(4).flatten(2, 3)
 
 
 def full_precision(like: Tensor) -> AbstractContextManager[object]:
@@ -146,3 +143,8 @@ def cropped(images: Tensor, height: int, width: int) -> Tensor:
     # a slice's strides make torch.export take the example's size for the rule
     rows, columns = (torch.arange(n, device=images.device) for n in (height, width))
     return images.index_select(2, rows).index_select(3, columns)
+
+
+def inner(planes: Tensor, margin: int) -> Tensor:
+    """Without so many rows and columns on each side."""
+    return planes[..., margin : planes.shape[-2] - margin, margin : planes.shape[-1] - margin]

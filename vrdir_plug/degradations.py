@@ -168,7 +168,7 @@ def halting_kernel(angle: Tensor, sigma: Tensor, radius: int) -> Tensor:
     angle, sigma = angle.view(-1, 1, 1), sigma.view(-1, 1, 1)
     along = x * angle.cos() + y * angle.sin()
     across = (y * angle.cos() - x * angle.sin()).abs()
-    fading = torch.exp(-along.square() / (2 * sigma.square())) * (along + 0.5).clamp(0, 1)
+    fading = torch.exp(-along.square() / (2 * sigma.square())) * (along + 1).clamp(0, 1)
     kernel = fading * (1 - across).clamp(0, 1)
     kernel = kernel / kernel.sum((1, 2), keepdim=True)
     even = torch.fft.irfft2(torch.fft.rfft2(kernel).abs(), s=kernel.shape[1:])

@@ -27,7 +27,7 @@ def dft(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def spectrum_by_products(planes: Tensor) -> Tensor:
-    """FFT2 of planes, orthonormal: real and imaginary parts (N, C, h, 2, w).
+    """FFT2 of planes (..., h, w), orthonormal: real and imaginary parts (..., h, 2, w).
 
     Products are cheap where the planes are small, and export and run where complex numbers do not.
     Real and imaginary part lie side by side: one product for both, one side at a time.
@@ -35,14 +35,14 @@ def spectrum_by_products(planes: Tensor) -> Tensor:
     cos_down, sin_down = dft(planes.shape[-2], planes.device)
     cos, sin = dft(planes.shape[-1], planes.device)
     parts = turned(planes.mT @ torch.cat([cos_down, sin_down], 1))
-    return (parts @ block_matrix(cos, -sin, -sin, -cos)).unflatten(3, (2, -1))
+    return (parts @ block_matrix(cos, -sin, -sin, -cos)).unflatten(-1, (2, -1))
 
 
 def back_by_products(spectrum: Tensor) -> Tensor:
     """Re IFFT2 of what `spectrum_by_products` gives."""
-    cos_down, sin_down = dft(spectrum.shape[2], spectrum.device)
-    cos, sin = dft(spectrum.shape[4], spectrum.device)
-    parts = turned(spectrum.flatten(3))
+    cos_down, sin_down = dft(spectrum.shape[-3], spectrum.device)
+    cos, sin = dft(spectrum.shape[-1], spectrum.device)
+    parts = turned(spectrum.flatten(-2))
     parts = turned(parts @ block_matrix(cos_down, sin_down, -sin_down, cos_down))
     return parts @ torch.cat([cos, -sin])
 
@@ -53,15 +53,15 @@ def block_matrix(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
 
 
 def turned(parts: Tensor) -> Tensor:
-    """Two parts side by side, (N, C, w, 2 h), each transposed: (N, C, h, 2 w)."""
-    return parts.unflatten(3, (2, -1)).permute(0, 1, 4, 3, 2).flatten(3)
+    """Two parts side by side, (..., w, 2 h), each transposed: (..., h, 2 w)."""
+    return parts.unflatten(-1, (2, -1)).transpose(-3, -1).flatten(-2)
 
 
 def modulate_by_products(features: Tensor, gain: Callable[[Tensor], Tensor]) -> Tensor:
     """Re IFFT2(gain(|F|) F), F = FFT2(features)."""
     spectrum = spectrum_by_products(features)
-    amplitude = spectrum.square().sum(3).clamp(min=1e-12).sqrt()
-    return back_by_products(spectrum * gain(amplitude)[..., None, :])
+    amplitude = spectrum.square().sum(-2).clamp(min=1e-12).sqrt()
+    return back_by_products(spectrum * gain(amplitude).unsqueeze(-2))
 
 
 def modulate_by_fft(features: Tensor, gain: Callable[[Tensor], Tensor]) -> Tensor:
@@ -72,17 +72,21 @@ def modulate_by_fft(features: Tensor, gain: Callable[[Tensor], Tensor]) -> Tenso
 
 
 def power(planes: Tensor) -> Tensor:
-    """|FFT2(planes)|^2, orthonormal, as large as the planes (N, C, h, w)."""
+    """|FFT2(planes)|^2, orthonormal, as large as the planes (..., h, w)."""
     if exporting():
-        return spectrum_by_products(planes).square().sum(3)
-    return torch.view_as_real(torch.fft.fft2(planes, norm="ortho")).square().sum(4)
+        return spectrum_by_products(planes).square().sum(-2)
+    return torch.view_as_real(torch.fft.fft2(planes, norm="ortho")).square().sum(-1)
 
 
-def multiplied(planes: Tensor, response: Tensor) -> Tensor:
-    """Re IFFT2(response FFT2(planes)): planes (N, C, h, w), response (N, 1, h, w), even."""
+def convolved(planes: Tensor, kernels: Tensor) -> Tensor:
+    """Planes (..., h, w) with kernels of this size that are even and begin at their middle; the
+    ends meet."""
     if exporting():
-        return back_by_products(spectrum_by_products(planes) * response[..., None, :])
-    half = torch.view_as_real(torch.fft.rfft2(planes))
+        response = spectrum_by_products(kernels)[..., :1, :] * math.sqrt(
+            kernels.shape[-2] * kernels.shape[-1]
+        )
+        return back_by_products(spectrum_by_products(planes) * response)
     # as real numbers: inductor has no code for complex ones
-    half = torch.view_as_complex(half * response[..., : half.shape[3], None])
-    return torch.fft.irfft2(half, s=planes.shape[-2:])
+    half = torch.view_as_real(torch.fft.rfft2(planes))
+    half = half * torch.view_as_real(torch.fft.rfft2(kernels))[..., :1]
+    return torch.fft.irfft2(torch.view_as_complex(half), s=planes.shape[-2:])

@@ -14,10 +14,11 @@ from .bands import (
     CELL,
     LEAK,
     SPECTRUM,
-    band_filters,
+    bands_of,
     difference_filters,
     from_moments,
     full_precision,
+    inner,
     linear,
     log_amplitude,
     plus_product,
@@ -26,12 +27,14 @@ from .bands import (
     zeroed,
 )
 from .ise import DNC
-from .response import REACH, FrequencyResponse, filtered_by, power_spectrum, wavelets
-
-
-def inner(planes: Tensor, margin: int) -> Tensor:
-    """Without so many rows and columns on each side."""
-    return planes[..., margin : planes.shape[-2] - margin, margin : planes.shape[-1] - margin]
+from .response import (
+    REACH,
+    FrequencyResponse,
+    filtered_by,
+    power_spectrum,
+    wavelets,
+    windows_of,
+)
 
 
 def smoothed(planes: Tensor) -> Tensor:
@@ -83,7 +86,7 @@ class PixelFilter(nn.Module):
         wide, change = self.impulses(images)
         means, impulses = self.statistics(images, inner(change, REACH))
         mended = self.mended(wide, change, impulses)
-        return mended, self.asked(means, power_spectrum(inner(mended, REACH)))
+        return mended, self.asked(means, power_spectrum(windows_of(inner(mended, REACH))))
 
     def impulses(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The images with `reach` pixels more on each side, and what to add to take impulses away,
@@ -104,11 +107,9 @@ class PixelFilter(nn.Module):
     def statistics(self, images: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
         """Means that tell what to do: of bands and differences, of their squares and sizes, and how
         many are 0 (N, 4, 54), in every second cell; the share of impulses (N, 1)."""
-        pixels = images.float().contiguous(memory_format=torch.channels_last)
-        filters = band_filters(images.device), difference_filters(images.device)
-        planes = pixels, pixels.mean(1, keepdim=True)
-        pairs = zip(planes, filters, strict=True)
-        seen = torch.cat([F.conv2d(p, f, stride=self.sampled) for p, f in pairs], 1)
+        grey = images.float().mean(1, keepdim=True)
+        steps = F.conv2d(grey, difference_filters(images.device), stride=self.sampled)
+        seen = torch.cat([bands_of(images, self.sampled), steps], 1)
         size = seen.abs()
         means = [p.mean((2, 3)) for p in (seen, seen.square(), size, (size < self.still).float())]
         return torch.stack(means, 1), (change != 0).float().mean((1, 2, 3))[:, None]

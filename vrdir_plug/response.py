@@ -11,33 +11,54 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .bands import LEAK, convolve, cropped, linear, zeroed
-from .fourier import dft, multiplied, power
+from .fourier import convolved, dft, exporting, power
 
 SIDE = 32  # of the windows in which the spectrum is taken, in pixels, and of the response
 REACH = SIDE // 2 - 1  # of its kernel, pixels
 BLOCK = 128  # pixels that are filtered at once, along each side; with what the kernel reaches, 160
+WINDOWS = 7  # in which the spectrum is taken, along each side of the image
 RINGS = 23  # distances from frequency zero, each of one cycle in SIDE pixels
 WIDTH = 12
 
 
+def places(length: int, device: torch.device, margin: int = 0) -> Tensor:
+    """Where the windows lie along a side of the image, evenly spread over it, with a margin on both
+    sides: (WINDOWS, SIDE + 2 margin). Behind the edge they repeat it."""
+    # as a tensor: a size that torch.export keeps free cannot be divided by in ONNX
+    last = torch.arange(length, device=device)[-1]
+    room = (last - (SIDE - 1)).clamp(min=0)
+    steps = torch.arange(WINDOWS, device=device)
+    starts = torch.div(steps * room, WINDOWS - 1, rounding_mode="floor")
+    found = starts[:, None] + torch.arange(-margin, SIDE + margin, device=device)
+    return torch.minimum(found.clamp(min=0), last)
+
+
 def windows_of(images: Tensor) -> Tensor:
-    """Luminance in squares side by side, under a Hann window: (N, squares, SIDE, SIDE). Below and
-    to the right the edge is repeated, so that the squares cover the image."""
-    wide = F.pad(images, (0, SIDE - 1, 0, SIDE - 1), mode="replicate").mean(1, keepdim=True)
-    rows, columns = (side // SIDE for side in wide.shape[2:])
-    squares = cropped(wide, rows * SIDE, columns * SIDE)
-    squares = (
-        squares.unflatten(3, (-1, SIDE)).unflatten(2, (-1, SIDE)).transpose(3, 4).flatten(1, 3)
-    )
-    steps = torch.arange(SIDE, device=images.device) * (2 * math.pi / SIDE)
+    """Images (N, 3, H, W) -> (N, WINDOWS * WINDOWS, 3, SIDE, SIDE)."""
+    return squares(images, *(places(length, images.device) for length in images.shape[2:]))
+
+
+def squares(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The squares in these rows (n, h) and columns (m, w): images (N, 3, H, W) ->
+    (N, n m, 3, h, w)."""
+    taken = images.index_select(2, rows.flatten()).index_select(3, columns.flatten())
+    taken = taken.unflatten(3, columns.shape).unflatten(2, rows.shape)
+    return taken.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
+
+
+def tapered(windows: Tensor) -> Tensor:
+    """Windows (N, windows, 3, SIDE, SIDE) -> their luminance without its mean, under a Hann window
+    (N, windows, SIDE, SIDE)."""
+    grey = windows.mean(2)
+    steps = torch.arange(SIDE, device=windows.device) * (2 * math.pi / SIDE)
     hann = 0.5 - 0.5 * steps.cos()
-    return (squares - squares.mean((2, 3), keepdim=True)) * (hann[:, None] * hann)
+    return (grey - grey.mean((2, 3), keepdim=True)) * (hann[:, None] * hann)
 
 
-def power_spectrum(images: Tensor) -> Tensor:
-    """Of the luminance, by Welch's method (IEEE Trans. Audio Electroacoustics 15, 1967), with
-    windows side by side: images (N, 3, H, W) -> (N, SIDE, SIDE)."""
-    return power(windows_of(images)).mean(1)
+def power_spectrum(windows: Tensor) -> Tensor:
+    """Of the luminance, by Welch's method (IEEE Trans. Audio Electroacoustics 15, 1967): what
+    `windows_of` gives -> (N, SIDE, SIDE)."""
+    return power(tapered(windows)).mean(1)
 
 
 def frequencies(device: torch.device) -> Tensor:
@@ -73,7 +94,7 @@ class FrequencyResponse(nn.Module):
     told apart. At first 1 everywhere.
     """
 
-    most = 3.0  # logarithm of a response
+    most = 2.0  # logarithm of a response
     floor = 3e-8  # half the power of rounding to 8 bits
 
     def __init__(self, known: int):
@@ -122,37 +143,28 @@ def kernels_of(response: Tensor) -> Tensor:
     return kernels + middle * (1 - kernels.sum((1, 2), keepdim=True))
 
 
-def response_of(kernels: Tensor, side: int) -> Tensor:
-    """Even kernels (N, 2 REACH + 1, 2 REACH + 1) -> their response at more frequencies
-    (N, side, side)."""
-    taps = torch.arange(-REACH, REACH + 1, device=kernels.device)
-    angles = torch.arange(side, device=kernels.device)[:, None] * taps * (2 * math.pi / side)
-    cos, sin = angles.cos(), angles.sin()
-    return cos @ kernels @ cos.T - sin @ kernels @ sin.T
-
-
 def filtered_by(wide: Tensor, response: Tensor) -> Tensor:
     """Images with REACH pixels more on each side (N, 3, H + 2 REACH, W + 2 REACH), and responses
     (N, SIDE, SIDE) -> (N, 3, H, W).
 
     By the DFT of blocks that overlap (overlap-save), which is as fast for any height and width.
     """
-    side = BLOCK + 2 * REACH + 2
     height, width = (length - 2 * REACH for length in wide.shape[2:])
-    rows, columns = ((length + BLOCK - 1) // BLOCK for length in (height, width))
-    below, right = rows * BLOCK + 2 - height, columns * BLOCK + 2 - width
-    blocks = overlapping(
-        overlapping(F.pad(wide, (0, right, 0, below)), 3, columns, side), 2, rows, side
-    )
-    blocks = blocks.transpose(3, 4).flatten(1, 3)  # (N, 3 rows columns, side, side)
-    blocks = multiplied(blocks, response_of(kernels_of(response), side)[:, None])
+    below, right = ((side + BLOCK - 1) // BLOCK * BLOCK - side for side in (height, width))
+    # a block behind the last one; a graph for all sizes would take a single block for the rule
+    more = BLOCK * (2 if exporting() else 1) - 2 * REACH
+    blocks = overlapping(F.pad(wide, (0, right + more, 0, below + more)), 2)
+    blocks = overlapping(blocks, 4).transpose(3, 4)  # (N, 3, rows, columns, SIDE + BLOCK, ...)
+    # the middle of a kernel comes first
+    kernels = F.pad(kernels_of(response), (0, BLOCK + 1) * 2).roll((-REACH, -REACH), (1, 2))
+    blocks = convolved(blocks, kernels[:, None, None, None])
     blocks = blocks[..., REACH : REACH + BLOCK, REACH : REACH + BLOCK]
-    whole = blocks.unflatten(1, (3, rows, columns)).transpose(3, 4).flatten(4).flatten(2, 3)
-    return cropped(whole, height, width)
+    return cropped(blocks.transpose(3, 4).flatten(4).flatten(2, 3), height, width)
 
 
-def overlapping(planes: Tensor, dim: int, count: int, side: int) -> Tensor:
-    """A dimension -> two: so many pieces of this length, each BLOCK after the one before."""
-    starts = torch.arange(count, device=planes.device) * BLOCK
-    places = starts[:, None] + torch.arange(side, device=planes.device)
-    return planes.index_select(dim, places.flatten()).unflatten(dim, (count, side))
+def overlapping(planes: Tensor, dim: int) -> Tensor:
+    """A dimension of whole BLOCKs -> two: all but the last, each with SIDE of the one behind it."""
+    pieces = planes.unflatten(dim, (-1, BLOCK))
+    count = pieces.shape[dim] - 1
+    behind = pieces.narrow(dim, 1, count).narrow(dim + 1, 0, SIDE)
+    return torch.cat([pieces.narrow(dim, 0, count), behind], dim + 1)

@@ -20,15 +20,15 @@ from .bands import (
     from_moments,
     full_precision,
     image_of,
+    inner,
     log_amplitude,
     moments,
     resized,
     spectrum_of,
 )
-from .front import FINE, colour_moments, inner, mapped
+from .front import FINE, colour_moments, mapped
 from .ise import Block
-from .response import REACH, filtered_by, power_spectrum
-from .response import SIDE as SIDE_OF_WINDOWS
+from .response import REACH, filtered_by, places, power_spectrum, squares
 from .restorer import Restorer, check_images
 
 SIDE = 1024
@@ -94,9 +94,10 @@ class Window:
         rows = slice(CELL * self.top, CELL * self.bottom)
         return images[..., rows, CELL * self.left : CELL * self.right]
 
-    def count(self, cells: int) -> int:
-        """How many squares of so many cells along each side cover it."""
-        return -((self.top - self.bottom) // cells) * -((self.left - self.right) // cells)
+    @property
+    def samples(self) -> int:
+        """Every second cell along each side."""
+        return -((self.top - self.bottom) // 2) * -((self.left - self.right) // 2)
 
     def widened(self, reach: int, size: tuple[int, int]) -> "Window":
         """With `reach` more on each side, as far as there is anything."""
@@ -142,8 +143,8 @@ class Walk:
 
     def __init__(self, restorer: Restorer, image: Tensor, side: int):
         self.restorer, self.image = restorer, image
-        # PixelFilter's statistics are of every second cell, and of whole windows
-        multiple = math.lcm(restorer.stride, restorer.pixel_filter.sampled, SIDE_OF_WINDOWS)
+        # PixelFilter's statistics are of every second cell
+        multiple = math.lcm(restorer.stride, restorer.pixel_filter.sampled)
         step = -(-side // multiple) * multiple // CELL
         height, width = (
             -(-n // restorer.stride) * restorer.stride // CELL for n in image.shape[2:]
@@ -186,18 +187,23 @@ class Walk:
             _, change = pixel_filter.impulses(pixels)
             change = within.pixels_of(inner(change, REACH))
             part, share = pixel_filter.statistics(within.pixels_of(pixels), change)
-            means = means + window.count(2) / Window(0, 0, *self.size).count(2) * part
+            means = means + window.samples / Window(0, 0, *self.size).samples * part
             impulses = impulses + self.share(window) * share
         return means, impulses
 
     def see_power(self) -> Tensor:
         """The power spectrum of what PixelFilter leaves of impulses."""
-        spectrum, cells = torch.zeros(()), SIDE_OF_WINDOWS // CELL
-        for window in self.windows:
-            within, mended = self.mended(window)
-            share = window.count(cells) / Window(0, 0, *self.size).count(cells)
-            spectrum = spectrum + share * power_spectrum(within.pixels_of(inner(mended, REACH)))
-        return spectrum
+        pixel_filter, sizes = (
+            self.restorer.pixel_filter,
+            zip(self.size, self.image.shape[2:], strict=True),
+        )
+        rows, columns = (
+            places(CELL * cells, self.image.device, 1).clamp(max=side - 1) for cells, side in sizes
+        )
+        # a small image each: impulses are told by their nearest neighbours
+        windows = squares(self.image, rows, columns).to(self.restorer.dtype).flatten(0, 1)
+        mended = pixel_filter.mended(*pixel_filter.impulses(windows), self.impulses)
+        return power_spectrum(inner(mended, REACH + 1)[None])
 
     def see_light(self) -> Tensor:
         """The maps that change the light of the image."""

@@ -23,7 +23,7 @@ from torch import Generator, Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from . import losses
-from .bands import full_precision, image_of
+from .bands import full_precision, image_of, inner
 from .config import RestorerConfig
 from .data import Chance, Pairs, draw_pairs
 from .degradations import (
@@ -37,10 +37,9 @@ from .degradations import (
     motion_blur,
     pixelate,
 )
-from .front import inner
 from .processes import Processes
 from .progress import LOG_EVERY, Progress
-from .response import REACH, windows_of
+from .response import REACH, tapered, windows_of
 from .restorer import Rebuilt, Restorer
 from .teachers import Teacher
 from .weights import atomic_torch_save
@@ -163,8 +162,9 @@ def response_loss(
     """Stage 1: PixelFilter's frequency response, by the spectra alone."""
     with full_precision(pairs.degraded):
         mended, response = learner.restorer.pixel_filter.prepared(pairs.degraded)
-        windows = windows_of(inner(mended, REACH)), windows_of(pairs.clean)
-        return {"response": losses.response_loss(response, *windows, pairs.filterable)}
+        images = inner(mended, REACH), pairs.clean
+        degraded, clean = (tapered(windows_of(image)) for image in images)
+        return {"response": losses.response_loss(response, degraded, clean, pairs.filterable)}
 
 
 def branch_loss(
