@@ -34,6 +34,7 @@ from .degradations import (
     defocus_blur,
     down_sample,
     gaussian_blur,
+    glass_blur,
     motion_blur,
     pixelate,
 )
@@ -249,8 +250,11 @@ class Stage:
 
 # behind PixelFilter, whose few numbers stay as the first stage has them; BandGains come last
 BEHIND = (".pixel_dnc.", ".encoder.", ".ise.", ".decoder.")
-# what sharpening helps; movements are of two sorts
-BLURS = (gaussian_blur, defocus_blur, motion_blur, motion_blur, pixelate, down_sample)
+# what it must tell apart; movements are of two sorts
+BLURS = (
+    *(gaussian_blur, defocus_blur, motion_blur, motion_blur, glass_blur),
+    *(pixelate, down_sample),
+)
 PIXELS = (".pixel_filter.switch", ".pixel_filter.asks.", ".pixel_dnc.")
 RESPONSE = (".pixel_filter.response.",)
 STAGES: tuple[Stage, ...] = (
