@@ -89,11 +89,13 @@ def pick(count: int, generator: Generator) -> int:
 
 
 def random_crops(images: Sequence[Tensor], size: int, generator: Generator) -> Tensor:
-    """Squares of 1 to 2 times the size, all of one side, brought to the size: (N, 3, S, S).
+    """Squares of 2/3 to 2 times the size, all of one side, brought to the size: (N, 3, S, S).
 
-    All flipped or none. A smaller image among them makes the squares smaller.
+    All flipped or none: clean photographs are soft, too. A smaller image among them makes the
+    squares smaller.
     """
-    side, flip = size + pick(size + 1, generator), pick(2, generator)
+    least = 2 * size // 3
+    side, flip = least + pick(2 * size - least + 1, generator), pick(2, generator)
     side = min(side, *(length for image in images for length in image.shape[1:]))
     crops = torch.stack([random_crop(image, side, generator) for image in images]).float() / 255
     if side != size:

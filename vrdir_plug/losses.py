@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 FINE = 0.2  # cycles in a pixel: detail that is finer
+CARE = 2.0  # what weight a frequency response has that changes what it cannot mend
 
 
 def pixel_loss(restored: Tensor, clean: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -49,7 +50,7 @@ def response_loss(response: Tensor, degraded: Tensor, clean: Tensor, filterable:
     before = (clean_power - 2 * cross + power).mean((1, 2))
     left = (clean_power - 2 * response * cross + response.square() * power).mean((1, 2))
     moved = ((response - 1).square() * power).mean((1, 2)) / (fine.mean((1, 2)) + 1e-6)
-    return filtering(left / (before + 1e-6), (moved + 1e-4).sqrt(), filterable)
+    return filtering(left / (before + 1e-6), CARE * (moved + 1e-4).sqrt(), filterable)
 
 
 def squared(images: Tensor) -> Tensor:

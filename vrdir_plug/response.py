@@ -78,11 +78,11 @@ def wavelets(steps: tuple[int, ...], device: torch.device) -> Tensor:
     return -torch.stack(levels).diff(dim=0)
 
 
-def ring_of(device: torch.device) -> Tensor:
-    """1 where a frequency lies in a ring around frequency zero (RINGS, SIDE, SIDE), else 0."""
+def rings_at(device: torch.device) -> Tensor:
+    """1 where a frequency lies in a ring around frequency zero (RINGS, SIDE * SIDE), else 0."""
     along = frequencies(device)
-    nearest = (along[:, None].square() + along.square()).sqrt().round()
-    return (nearest == torch.arange(RINGS, device=device)[:, None, None]).float()
+    nearest = (along[:, None].square() + along.square()).sqrt().round().flatten()
+    return (nearest == torch.arange(RINGS, device=device)[:, None]).float()
 
 
 class FrequencyResponse(nn.Module):
@@ -107,7 +107,7 @@ class FrequencyResponse(nn.Module):
     def forward(self, spectrum: Tensor, known: Tensor) -> Tensor:
         """Power spectrum (N, SIDE, SIDE) and what else is known of the image (N, known) ->
         responses (N, SIDE, SIDE), even, 1 at frequency zero."""
-        rings = ring_of(spectrum.device).flatten(1)  # (RINGS, SIDE * SIDE)
+        rings = rings_at(spectrum.device)
         level = (spectrum + self.floor).log()
         profile = level.flatten(1) @ (rings / rings.sum(1, keepdim=True)).T
         even = (profile @ rings).view_as(level)
@@ -118,13 +118,18 @@ class FrequencyResponse(nn.Module):
         first, second, ringed = linear(out, hidden).split([WIDTH, WIDTH, RINGS], 1)
         far = torch.arange(RINGS, device=rings.device, dtype=rings.dtype) / 8 @ rings
         seen = torch.stack([uneven / 2, far.view(SIDE, SIDE).expand_as(level), even / 5 + 2.3], 1)
-        seen = F.leaky_relu(around(self.looks[0], seen) + first[..., None, None], LEAK)
-        seen = seen + F.leaky_relu(around(self.looks[1], seen) + second[..., None, None], LEAK)
-        asked = convolve(self.says, seen)[:, 0] + 3 * (ringed @ rings).view_as(level)
+        asked = self.placed(seen, first, second) + 3 * (ringed @ rings).view_as(level)
         # a real kernel asks for as much at a frequency as at its negative
         asked = (asked + asked.flip(1, 2).roll((1, 1), (1, 2))) / 2
         asked = asked * (1 - rings[0].view(SIDE, SIDE))
         return (self.most * (asked / self.most).tanh()).exp()
+
+    def placed(self, seen: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """What each frequency asks for, from those around it (N, 3, SIDE, SIDE) and from what the
+        whole spectrum adds to both layers (N, WIDTH)."""
+        seen = F.leaky_relu(around(self.looks[0], seen) + first[..., None, None], LEAK)
+        seen = seen + F.leaky_relu(around(self.looks[1], seen) + second[..., None, None], LEAK)
+        return convolve(self.says, seen)[:, 0]
 
 
 def around(layer: nn.Conv2d, planes: Tensor) -> Tensor:

@@ -193,12 +193,10 @@ class Walk:
 
     def see_power(self) -> Tensor:
         """The power spectrum of what PixelFilter leaves of impulses."""
-        pixel_filter, sizes = (
-            self.restorer.pixel_filter,
-            zip(self.size, self.image.shape[2:], strict=True),
-        )
+        pixel_filter, device = self.restorer.pixel_filter, self.image.device
+        sides = zip(self.size, self.image.shape[2:], strict=True)
         rows, columns = (
-            places(CELL * cells, self.image.device, 1).clamp(max=side - 1) for cells, side in sizes
+            places(CELL * cells, device, 1).clamp(max=side - 1) for cells, side in sides
         )
         # a small image each: impulses are told by their nearest neighbours
         windows = squares(self.image, rows, columns).to(self.restorer.dtype).flatten(0, 1)
