@@ -59,7 +59,6 @@ class PixelFilter(nn.Module):
     """
 
     steps = (1, 2, 4)  # pixels between the taps of each smoothing of the wavelets
-    reach = 1 + REACH  # pixels
     sampled = 2 * CELL  # statistics are of one cell in so many pixels of a side
     end = 0.498  # from the middle of the range: less than a level of 255 from where it ends
     far, deviations = 0.1, 4.0
@@ -83,15 +82,15 @@ class PixelFilter(nn.Module):
     def prepared(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The images without impulses, with REACH pixels more on each side, and the response that
         they ask for (N, SIDE, SIDE)."""
-        wide, change = self.impulses(images)
-        means, impulses = self.statistics(images, inner(change, REACH))
-        mended = self.mended(wide, change, impulses)
-        return mended, self.asked(means, power_spectrum(windows_of(inner(mended, REACH))))
+        change = self.impulses(images)
+        means, impulses = self.statistics(images, change)
+        mended = self.mended(images, change, impulses)
+        spectrum = power_spectrum(windows_of(mended))
+        return F.pad(mended, (REACH,) * 4, mode="replicate"), self.asked(means, spectrum)
 
-    def impulses(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The images with `reach` pixels more on each side, and what to add to take impulses away,
-        with one pixel less; 0 where there is none."""
-        wide = F.pad(images.float(), (self.reach,) * 4, mode="replicate")
+    def impulses(self, images: Tensor) -> Tensor:
+        """What to add to images (N, 3, H, W) to take impulses away; 0 where there is none."""
+        wide = F.pad(images.float(), (1,) * 4, mode="replicate")
         middling = ((wide - 0.5).abs() < self.end).float()
         kept = middling * wide
         sums = smoothed(torch.cat([middling, kept, kept * wide], 1)).chunk(3, dim=1)
@@ -102,7 +101,7 @@ class PixelFilter(nn.Module):
         impulse = change.square() > self.deviations**2 * variance
         # weights: 4 for the pixel itself, 12 for the eight around, of which a third must be valid
         impulse = impulse & (inner(middling, 1) == 0) & (share >= 4)
-        return wide, change * impulse
+        return change * impulse
 
     def statistics(self, images: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
         """Means that tell what to do: of bands and differences, of their squares and sizes, and how
@@ -114,11 +113,11 @@ class PixelFilter(nn.Module):
         means = [p.mean((2, 3)) for p in (seen, seen.square(), size, (size < self.still).float())]
         return torch.stack(means, 1), (change != 0).float().mean((1, 2, 3))[:, None]
 
-    def mended(self, wide: Tensor, change: Tensor, impulses: Tensor) -> Tensor:
-        """What `impulses` gives, and their share (N, 1) -> images with one pixel less."""
+    def mended(self, images: Tensor, change: Tensor, impulses: Tensor) -> Tensor:
+        """Images, what `impulses` gives, and their share (N, 1) -> images in float32."""
         threshold, slope = self.switch.float()
         share = (slope * ((impulses + 1e-6).log() - threshold)).sigmoid()
-        return plus_product(inner(wide, 1), change, share[:, :, None, None])
+        return plus_product(images.float(), change, share[:, :, None, None])
 
     def asked(self, means: Tensor, spectrum: Tensor) -> Tensor:
         """`statistics` and the power spectrum (N, SIDE, SIDE) -> response (N, SIDE, SIDE)."""

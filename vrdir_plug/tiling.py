@@ -184,8 +184,7 @@ class Walk:
         means = impulses = torch.zeros(())
         for window in self.windows:
             within, pixels = self.pixels_around(window)
-            _, change = pixel_filter.impulses(pixels)
-            change = within.pixels_of(inner(change, REACH))
+            change = within.pixels_of(pixel_filter.impulses(pixels))
             part, share = pixel_filter.statistics(within.pixels_of(pixels), change)
             means = means + window.samples / Window(0, 0, *self.size).samples * part
             impulses = impulses + self.share(window) * share
@@ -200,8 +199,8 @@ class Walk:
         )
         # a small image each: impulses are told by their nearest neighbours
         windows = squares(self.image, rows, columns).to(self.restorer.dtype).flatten(0, 1)
-        mended = pixel_filter.mended(*pixel_filter.impulses(windows), self.impulses)
-        return power_spectrum(inner(mended, REACH + 1)[None])
+        change = pixel_filter.impulses(windows)
+        return power_spectrum(inner(pixel_filter.mended(windows, change, self.impulses), 1)[None])
 
     def see_light(self) -> Tensor:
         """The maps that change the light of the image."""
@@ -287,21 +286,18 @@ class Walk:
     def filtered(self, window: Window) -> Tensor:
         """Pixels (1, 3, 4 h, 4 w) as PixelFilter leaves them."""
         with full_precision(self.image):
-            within, mended = self.mended(window)
-            return within.pixels_of(filtered_by(mended, self.response))
-
-    def mended(self, window: Window) -> tuple[Window, Tensor]:
-        """Pixels without impulses, with all that the filter reaches, and where the window lies."""
-        within, pixels = self.pixels_around(window)
-        pixel_filter = self.restorer.pixel_filter
-        return within, pixel_filter.mended(*pixel_filter.impulses(pixels), self.impulses)
+            within, pixels = self.pixels_around(window)
+            pixel_filter = self.restorer.pixel_filter
+            mended = pixel_filter.mended(pixels, pixel_filter.impulses(pixels), self.impulses)
+            wide = F.pad(mended, (REACH,) * 4, mode="replicate")
+            return within.pixels_of(filtered_by(wide, self.response))
 
     def pixels_around(self, window: Window) -> tuple[Window, Tensor]:
         """All that PixelFilter reaches from a window, and where in it the window lies.
 
         The image's edge is repeated as `Restorer.padded` does.
         """
-        wide = window.widened(-(-self.restorer.pixel_filter.reach // CELL), self.size)
+        wide = window.widened(-(-(1 + REACH) // CELL), self.size)
         part = wide.pixels_of(self.image).to(self.restorer.dtype)
         below = CELL * (wide.bottom - wide.top) - part.shape[2]
         right = CELL * (wide.right - wide.left) - part.shape[3]
