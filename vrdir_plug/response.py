@@ -158,13 +158,14 @@ def filtered_by(wide: Tensor, response: Tensor) -> Tensor:
     below, right = ((side + BLOCK - 1) // BLOCK * BLOCK - side for side in (height, width))
     # a block behind the last one; a graph for all sizes would take a single block for the rule
     more = BLOCK * (2 if exporting() else 1) - 2 * REACH
-    blocks = overlapping(F.pad(wide, (0, right + more, 0, below + more)), 2)
+    # kernels keep the mean: without the most of it there is less to round
+    blocks = overlapping(F.pad(wide - 0.5, (0, right + more, 0, below + more)), 2)
     blocks = overlapping(blocks, 4).transpose(3, 4)  # (N, 3, rows, columns, SIDE + BLOCK, ...)
     # the middle of a kernel comes first
     kernels = F.pad(kernels_of(response), (0, BLOCK + 1) * 2).roll((-REACH, -REACH), (1, 2))
     blocks = convolved(blocks, kernels[:, None, None, None])
     blocks = blocks[..., REACH : REACH + BLOCK, REACH : REACH + BLOCK]
-    return cropped(blocks.transpose(3, 4).flatten(4).flatten(2, 3), height, width)
+    return cropped(blocks.transpose(3, 4).flatten(4).flatten(2, 3), height, width) + 0.5
 
 
 def overlapping(planes: Tensor, dim: int) -> Tensor:
