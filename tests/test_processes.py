@@ -22,7 +22,7 @@ from vrdir_plug import training
 folder = Path(sys.argv[1])
 images = [torch.from_numpy(astronaut().copy()).permute(2, 0, 1).contiguous()]
 state = run(images)
-state.stage = 3
+state.stage = [stage.name for stage in training.STAGES].index("branches")
 state.begin_stage()
 torch.stack(list(state.losses().values())).sum().backward()
 learning = state.optimiser.param_groups[0]["params"]
@@ -48,7 +48,7 @@ def gradients_alone(images: list[Tensor], rank: int, monkeypatch: pytest.MonkeyP
     from test_training import run
 
     state = run(images)
-    state.stage = 3
+    state.stage = [stage.name for stage in training.STAGES].index("branches")
     state.begin_stage()
     with monkeypatch.context() as patched:
         patched.setattr(Processes, "rank", rank)

@@ -47,9 +47,8 @@ def no_ranking(
 
 
 # a fifth of the steps for the prior: more than in the recipe, so that it can show
-ENCODER, DECODER = (
-    replace(stage, share=s) for stage, s in zip(STAGES[1:3], (0.14, 0.06), strict=True)
-)
+NAMED = {stage.name: stage for stage in STAGES}
+ENCODER, DECODER = replace(NAMED["encoder"], share=0.14), replace(NAMED["decoder"], share=0.06)
 ALL = replace(PIXELS, share=0.8)
 FROZEN = replace(ALL, learns=("restorer.ise.", "restorer.pixel_dnc."))
 WITHOUT_E = replace(PIXELS, learns=("restorer.ise.", "restorer.pixel_dnc.", "restorer.decoder."))
