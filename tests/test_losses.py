@@ -1,5 +1,6 @@
 """Losses: zero where nothing is wrong, and the ranking loss's repair."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -85,3 +86,20 @@ def test_a_filter_must_mend_what_it_can_and_leave_the_rest() -> None:
     assert loss(degraded, 0) == pytest.approx(0.01)
     assert loss(degraded, 0) < loss(half, 0) < loss(clean, 0)
     assert loss(half, 0.5) == 0
+
+
+def test_a_choice_pays_by_the_share_of_the_error_that_it_takes() -> None:
+    clean = torch.full((1, 3, 32, 32), 0.5)
+    board = torch.tensor([1.0, -1.0]).repeat(16)
+    error = board[:, None] * board
+    # a light that is evenly wrong is not counted
+    bad, good = clean + 0.4 * error, clean + 0.1 * error + 0.2
+    chance = torch.tensor([0.3], requires_grad=True)
+    (slope,) = torch.autograd.grad(losses.choice_loss(chance, bad, good, clean), chance)
+    expected = np.log((0.01 + 1e-3) / (0.16 + 1e-3)) + losses.DARE
+    assert float(slope) == pytest.approx(expected, rel=1e-4)
+    # the other way around it costs more than it would have brought
+    (back,) = torch.autograd.grad(losses.choice_loss(chance, good, bad, clean), chance)
+    assert float(back - losses.DARE) == pytest.approx(-losses.CARE * float(slope - losses.DARE))
+    # nothing is not worth it
+    assert losses.choice_loss(chance, good, good, clean) > 0

@@ -29,7 +29,7 @@ from vrdir_plug.degradations import (
     motion_blur,
     rain,
 )
-from vrdir_plug.response import FrequencyResponse
+from vrdir_plug.streaks import StreakFilter
 from vrdir_plug.teachers import Teacher
 
 TINY = RestorerConfig("tiny", 8, ((8,),), grid=8)
@@ -81,7 +81,7 @@ def test_a_stage_moves_what_learns_and_nothing_else(images: list[Tensor]) -> Non
             assert moved and learns == moved, stage.name
         state.step = state.stage_steps
         state.finished()
-    names = ["pixels", "response", "encoder", "decoder", "branches", "ise", "gains"]
+    names = ["streaks", "pixels", "response", "encoder", "decoder", "branches", "ise", "gains"]
     assert [stage.name for stage in training.STAGES] == names
 
 
@@ -90,7 +90,8 @@ def test_the_published_network_has_no_stages_of_ours(images: list[Tensor]) -> No
     state = training.Run(images, Restorer(published), teachers(), 25, 8, 1e-3, seed=1)
     names = [stage.name for n, stage in enumerate(training.STAGES) if state.steps_of(n)]
     assert names == ["encoder", "decoder", "branches", "ise"]
-    state.stage, state.step = 5, state.steps_of(5)
+    state.stage = len(training.STAGES) - 2
+    state.step = state.stage_steps
     assert state.finished()
 
 
@@ -166,6 +167,24 @@ def test_what_is_recognised_worse_than_before_has_a_louder_voice(
     assert restored.grad is not None
     worse, better = restored.grad.flatten(1).norm(dim=1).tolist()
     assert better > 0 and worse == pytest.approx(3 * better, rel=1e-4)
+
+
+def test_streaks_are_taken_away_where_less_of_the_error_is_left_then() -> None:
+    torch.manual_seed(0)
+    learner = training.Learner(Restorer(TINY), teachers())
+    clean = 0.6 * torch.rand(2, 3, 14, 14).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    lines = torch.zeros_like(clean)
+    lines[..., 3::8] = 0.7
+    rained = clean * (1 - lines) + lines
+    slopes = []
+    for degraded, wanted in ((rained, clean), (rained, rained)):
+        pairs = data.Pairs(wanted, degraded, torch.zeros(2, 5), torch.zeros(2))
+        terms = training.streak_loss(learner, pairs, [], torch.Generator())
+        terms["streaks"].backward()
+        bias = learner.restorer.streak_filter.asks[1].bias
+        slopes.append(float(bias.grad))
+        bias.grad = None
+    assert slopes[0] < -1e-4 and slopes[1] > 1e-4
 
 
 def test_the_ablations_freeze_what_they_say(
@@ -341,8 +360,8 @@ def test_old_weights_grow_into_the_network_as_it_is(
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "tools"))
     tool = runpy.run_path(str(Path(__file__).parents[1] / "tools" / "grow.py"))
     restorer = moved(config_of("fast"))
-    restorer.pixel_filter.response = FrequencyResponse(restorer.pixel_filter.known)
-    old = {n: t for n, t in restorer.state_dict().items() if ".response." not in n}
+    restorer.streak_filter = StreakFilter()
+    old = {n: t for n, t in restorer.state_dict().items() if "streak_filter." not in n}
     save_file(old, tmp_path / "model.safetensors")
     images = torch.rand(1, 3, 32, 40)
     torch.testing.assert_close(tool["grown"](tmp_path)(images), restorer(images))

@@ -1,8 +1,8 @@
-"""Weights of the network before FrequencyResponse, brought into it.
+"""Weights of the network before StreakFilter, brought into it.
 
-`python tools/grow.py OLD OPTIONS` reads the folder OLD, of format 4, and trains FrequencyResponse
-alone, as the stage "response" of `vrdir train` does, whose options it takes, --start apart. Under
-torchrun it is `torchrun --nproc-per-node 2 tools/grow.py OLD OPTIONS`.
+`python tools/grow.py OLD OPTIONS` reads the folder OLD, of format 5, and trains StreakFilter alone,
+as the stage "streaks" of `vrdir train` does, whose options it takes, --start apart. Under torchrun
+it is `torchrun --nproc-per-node 2 tools/grow.py OLD OPTIONS`.
 """
 
 import sys
@@ -15,7 +15,7 @@ from vrdir_plug import cli, training
 from vrdir_plug.restorer import Restorer
 from vrdir_plug.weights import MODEL
 
-RESPONSE = next(stage for stage in training.STAGES if stage.name == "response")
+STREAKS = next(stage for stage in training.STAGES if stage.name == "streaks")
 
 
 def grown(folder: Path) -> Restorer:
@@ -25,7 +25,7 @@ def grown(folder: Path) -> Restorer:
 
 
 def main(old: str, *options: str) -> int:
-    training.STAGES = (RESPONSE,)
+    training.STAGES = (STREAKS,)
     with tempfile.TemporaryDirectory() as folder:
         grown(Path(old)).save_pretrained(folder)
         return cli.main(["train", "--start", folder, *options])

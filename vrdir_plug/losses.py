@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 FINE = 0.2  # cycles in a pixel: detail that is finer
-CARE = 2.0  # what weight a frequency response has that changes what it cannot mend
+CARE = 2.0  # what weight a change has that mends nothing
+DARE = 0.05  # the least share of its error that an image must lose for a change to be worth it
 
 
 def pixel_loss(restored: Tensor, clean: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -26,6 +27,18 @@ def filter_loss(filtered: Tensor, degraded: Tensor, clean: Tensor, filterable: T
     detail = degraded - F.avg_pool2d(degraded, 3, 1, 1)
     moved = (squared(filtered - degraded) / (squared(detail) + 1e-5) + 1e-4).sqrt()
     return filtering(left / (before + 1e-5), moved, filterable)
+
+
+def choice_loss(chance: Tensor, before: Tensor, after: Tensor, clean: Tensor) -> Tensor:
+    """What is to be expected where `after` is taken for `before` by chances (N,): the logarithm of
+    the share of its squared error that an image (3, H, W) keeps. What is evenly wrong in
+    squares of 8 pixels is not counted."""
+    wrong = [images - clean for images in (before, after)]
+    first, second = (squared(error) - squared(F.avg_pool2d(error, 8)) for error in wrong)
+    # errors of less than 30 dB are seen by nobody
+    change = (second + 1e-3).log() - (first + 1e-3).log()
+    change = torch.where(change > 0, CARE * change, change) + DARE
+    return (chance * change).mean()
 
 
 def filtering(left: Tensor, moved: Tensor, filterable: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ from .bands import (
 from .config import RestorerConfig, config_of
 from .front import Light, PixelDNC, PixelFilter
 from .ise import ISE
+from .streaks import StreakFilter
 
 
 class BandEncoder(nn.Module):
@@ -201,6 +202,7 @@ class Restorer(nn.Module):
         self.mode = mode
         self.encoder = encoder(self.config)
         self.ise = ISE(self.config)
+        self.streak_filter: Any = None if self.config.published else StreakFilter()
         self.pixel_filter: Any = None if self.config.published else PixelFilter()
         self.light: Any = None if self.config.published else Light()
         self.pixel_dnc: Any = None if self.config.published else PixelDNC()
@@ -276,7 +278,8 @@ class Restorer(nn.Module):
 
     def judge(self, images: Tensor, branch: Tensor | None = None) -> Judged:
         """The first part of `rebuild`, up to FGM's gate."""
-        bands = self.light(bands_of(self.pixel_filter(images)))
+        filtered = self.pixel_filter(self.streak_filter(images))
+        bands = self.light(bands_of(filtered))
         with full_precision(bands):
             energy = bands.square()
             seen = spectrum_in(bands, energy)

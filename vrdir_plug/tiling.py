@@ -1,6 +1,6 @@
 """Restoring large images in tiles: the same result, and memory that hardly grows with the image.
 
-What the network knows of the whole image (what PixelFilter is asked for, the maps of Light and of
+What the network knows of the whole image (how much of streaks is taken away, what PixelFilter is asked for, the maps of Light and of
 PixelDNC, spectrum, prior, gate, DNC's statistics) is taken once, over all tiles, and given to each;
 a tile sees as far beyond its border as its convolutions reach. So a walk passes over the tiles
 several times, and the convolutions of each pass run once. Positions are cells: see `bands`.
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import streaks
 from .bands import (
     CELL,
     bands_of,
@@ -159,6 +160,7 @@ class Walk:
     def restore(self, place: Tensor) -> None:
         """Write what `Restorer.forward` gives into a tensor like the image."""
         with full_precision(self.image):
+            self.streaks = self.restorer.streak_filter.share(self.see_streaks())
             means, self.impulses = self.see_impulses()
             self.response = self.restorer.pixel_filter.asked(means, self.see_power())
         self.lighting = self.see_light()
@@ -178,6 +180,15 @@ class Walk:
             target = target[..., : pixels.shape[2], : pixels.shape[3]]
             target.copy_(pixels[..., : target.shape[2], : target.shape[3]])
 
+    def see_streaks(self) -> Tensor:
+        """The means of StreakFilter's signs."""
+        signs = torch.zeros(())
+        for window in self.windows:
+            wide = window.widened(-(-streaks.REACH // CELL), self.size)
+            part = self.restorer.streak_filter.signs(self.padded(wide).float())
+            signs = signs + self.share(window) * window.within(wide).of(part).mean((2, 3))
+        return signs
+
     def see_impulses(self) -> tuple[Tensor, Tensor]:
         """PixelFilter's statistics, and the share of impulses."""
         pixel_filter = self.restorer.pixel_filter
@@ -195,10 +206,12 @@ class Walk:
         pixel_filter, device = self.restorer.pixel_filter, self.image.device
         sides = zip(self.size, self.image.shape[2:], strict=True)
         rows, columns = (
-            places(CELL * cells, device, 1).clamp(max=side - 1) for cells, side in sides
+            places(CELL * cells, device, streaks.REACH + 1).clamp(max=side - 1)
+            for cells, side in sides
         )
-        # a small image each: impulses are told by their nearest neighbours
+        # a small image each: streaks and impulses are told by their nearest neighbours
         windows = squares(self.image, rows, columns).to(self.restorer.dtype).flatten(0, 1)
+        windows = inner(self.without_streaks(windows), streaks.REACH)
         change = pixel_filter.impulses(windows)
         return power_spectrum(inner(pixel_filter.mended(windows, change, self.impulses), 1)[None])
 
@@ -293,15 +306,22 @@ class Walk:
             return within.pixels_of(filtered_by(wide, self.response))
 
     def pixels_around(self, window: Window) -> tuple[Window, Tensor]:
-        """All that PixelFilter reaches from a window, and where in it the window lies.
+        """All that PixelFilter reaches from a window, without streaks, and where in it the window
+        lies."""
+        wide = window.widened(-(-(streaks.REACH + 1 + REACH) // CELL), self.size)
+        return window.within(wide), self.without_streaks(self.padded(wide))
 
-        The image's edge is repeated as `Restorer.padded` does.
-        """
-        wide = window.widened(-(-(1 + REACH) // CELL), self.size)
+    def without_streaks(self, images: Tensor) -> Tensor:
+        share = self.streaks.expand(len(images))
+        restored: Tensor = self.restorer.streak_filter.mended(images.float(), share)
+        return restored
+
+    def padded(self, wide: Window) -> Tensor:
+        """Its pixels; the image's edge is repeated as `Restorer.padded` does."""
         part = wide.pixels_of(self.image).to(self.restorer.dtype)
         below = CELL * (wide.bottom - wide.top) - part.shape[2]
         right = CELL * (wide.right - wide.left) - part.shape[3]
-        return window.within(wide), F.pad(part, (0, right, 0, below), mode="replicate")
+        return F.pad(part, (0, right, 0, below), mode="replicate")
 
     def bands(self, window: Window) -> Tensor:
         """The same as PixelDNC leaves them."""

@@ -33,10 +33,16 @@ from .degradations import (
     Degradation,
     defocus_blur,
     down_sample,
+    frost,
     gaussian_blur,
+    gaussian_noise,
     glass_blur,
     motion_blur,
     pixelate,
+    rain,
+    shot_noise,
+    snow,
+    speckle_noise,
 )
 from .processes import Processes
 from .progress import LOG_EVERY, Progress
@@ -90,7 +96,7 @@ def choose(teachers: Sequence[Teacher], generator: Generator) -> int:
 def encoder_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 2: from either image E must tell what the teacher sees in the clean one."""
+    """Stage 3: from either image E must tell what the teacher sees in the clean one."""
     index = choose(teachers, generator)
     with torch.no_grad():
         target = learner.target(teachers[index], pairs.clean)
@@ -108,7 +114,7 @@ def encoder_loss(
 def decoder_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 3: SAD rebuilds from E's features, clean ones above all."""
+    """Stage 4: SAD rebuilds from E's features, clean ones above all."""
     restorer = learner.restorer
     clean = restorer.decode(restorer.encode(pairs.clean))
     degraded = restorer.decode(restorer.encode(pairs.degraded))
@@ -141,15 +147,26 @@ def light_loss(bands: Tensor, pairs: Pairs) -> Tensor:
     return losses.pixel_loss(image_of(bands), pairs.clean, light)
 
 
+def streak_loss(
+    learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
+) -> dict[str, Tensor]:
+    """Stage 0: where there are streaks to be taken away, by what is left of an image's error."""
+    streaks = learner.restorer.streak_filter
+    with full_precision(pairs.degraded):
+        chance = streaks.chance(streaks.signs(pairs.degraded).mean((2, 3)))
+        without = streaks.mended(pairs.degraded, torch.ones_like(chance))
+    return {"streaks": losses.choice_loss(chance, pairs.degraded, without, pairs.clean)}
+
+
 def front_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 0: what is done to the pixels before E, by the little that can be said in pixels.
+    """Stage 1: what is done to the pixels before E, by the little that can be said in pixels.
 
     A recogniser's gradient at a handful of numbers for a whole image is mostly noise.
     """
     restorer = learner.restorer
-    filtered = restorer.pixel_filter(pairs.degraded)
+    filtered = restorer.pixel_filter(restorer.streak_filter(pairs.degraded))
     wanted = wanted_shares(pairs.families, restorer.config.branches)
     return {
         "filter": losses.filter_loss(filtered, pairs.degraded, pairs.clean, pairs.filterable),
@@ -160,18 +177,19 @@ def front_loss(
 def response_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 1: PixelFilter's frequency response, by the spectra alone."""
+    """Stage 2: PixelFilter's frequency response, by the spectra alone."""
     with full_precision(pairs.degraded):
-        mended, response = learner.restorer.pixel_filter.prepared(pairs.degraded)
-        images = inner(mended, REACH), pairs.clean
-        degraded, clean = (tapered(windows_of(image)) for image in images)
+        images = learner.restorer.streak_filter(pairs.degraded)
+        mended, response = learner.restorer.pixel_filter.prepared(images)
+        given = inner(mended, REACH), pairs.clean
+        degraded, clean = (tapered(windows_of(image)) for image in given)
         return {"response": losses.response_loss(response, degraded, clean, pairs.filterable)}
 
 
 def branch_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 4: every family of degradations has its own DNC branch, chosen by its label in some
+    """Stage 5: every family of degradations has its own DNC branch, chosen by its label in some
     of the steps, and by FGM, which learns to tell it, in the others.
 
     The label is the synthesis' own.
@@ -195,7 +213,7 @@ def branch_loss(
 def whole_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stages 5, 6: FGM gates the branches; frozen recognisers must see what they see in the clean.
+    """Stages 6, 7: FGM gates the branches; frozen recognisers must see what they see in the clean.
 
     They stand in for L_sem: what they see is what E was taught to see. Pixels are asked for only of
     clean images, and of PixelDNC where the light was changed: recognisers who see more in an image
@@ -257,12 +275,15 @@ BLURS = (
 )
 PIXELS = (".pixel_filter.switch", ".pixel_filter.asks.", ".pixel_dnc.")
 RESPONSE = (".pixel_filter.response.",)
+# and what must not be taken for them
+STREAKS = (rain, rain, snow, snow, frost, gaussian_noise, shot_noise, speckle_noise)
 STAGES: tuple[Stage, ...] = (
+    Stage("streaks", (".streak_filter.",), streak_loss, 0.05, 2, 3.0, sides=2, oftener=STREAKS),
     Stage("pixels", PIXELS, front_loss, 0.10, 2, 3.0, sides=2),
     Stage("response", RESPONSE, response_loss, 0.10, 1, 1.5, sides=2, oftener=BLURS),
     Stage("encoder", (".encoder.", "heads.", "pixels."), encoder_loss, 0.03, 1),
     Stage("decoder", (".decoder.",), decoder_loss, 0.01, 1),
-    Stage("branches", BEHIND, branch_loss, 0.50, 2),
+    Stage("branches", BEHIND, branch_loss, 0.45, 2),
     Stage("ise", BEHIND, whole_loss, 0.23, 2, 0.4, sides=2),
     Stage("gains", (".gains.",), whole_loss, 0.03, 2, 3.0, sides=2),
 )
@@ -270,7 +291,7 @@ STAGES: tuple[Stage, ...] = (
 
 def stages_of(config: RestorerConfig) -> range:
     """Which of the stages a network has: as published nothing is before E and behind SAD."""
-    ours = {"pixels", "response", "gains"} if config.published else set()
+    ours = {"streaks", "pixels", "response", "gains"} if config.published else set()
     has = [n for n, stage in enumerate(STAGES) if stage.name not in ours]
     return range(has[0], has[-1] + 1)
 
