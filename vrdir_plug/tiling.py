@@ -1,9 +1,10 @@
 """Restoring large images in tiles: the same result, and memory that hardly grows with the image.
 
-What the network knows of the whole image (how much of streaks is taken away, what PixelFilter is asked for, the maps of Light and of
-PixelDNC, spectrum, prior, gate, DNC's statistics) is taken once, over all tiles, and given to each;
-a tile sees as far beyond its border as its convolutions reach. So a walk passes over the tiles
-several times, and the convolutions of each pass run once. Positions are cells: see `bands`.
+What the network knows of the whole image (how much of streaks is taken away, what PixelFilter is
+asked for, the maps of Light and of PixelDNC, spectrum, prior, gate, DNC's statistics) is taken
+once, over all tiles, and given to each; a tile sees as far beyond its border as its convolutions
+reach. So a walk passes over the tiles several times, and the convolutions of each pass run once.
+Positions are cells: see `bands`.
 """
 
 import math
