@@ -11,9 +11,11 @@ def moved(config: RestorerConfig) -> Restorer:
     and streaked by half."""
     torch.manual_seed(2)
     restorer = Restorer(config)
+    # ours has more parts in a row: moved further, they make of rounding what looks like a fault
+    step = 0.1 if config.published else 0.06
     with torch.no_grad():
         for parameter in restorer.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+            parameter.add_(step * torch.randn_like(parameter))
         if not config.published:
             restorer.light.veil_switch.switch[0] = 0
             restorer.light.range_switch.switch[0] = 1
