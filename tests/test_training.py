@@ -29,7 +29,8 @@ from vrdir_plug.degradations import (
     motion_blur,
     rain,
 )
-from vrdir_plug.streaks import StreakFilter
+from vrdir_plug.front import PixelFilter
+from vrdir_plug.noise import NoiseFilter
 from vrdir_plug.teachers import Teacher
 
 TINY = RestorerConfig("tiny", 8, ((8,),), grid=8)
@@ -81,7 +82,17 @@ def test_a_stage_moves_what_learns_and_nothing_else(images: list[Tensor]) -> Non
             assert moved and learns == moved, stage.name
         state.step = state.stage_steps
         state.finished()
-    names = ["streaks", "pixels", "response", "encoder", "decoder", "branches", "ise", "gains"]
+    names = [
+        "streaks",
+        "pixels",
+        "noise",
+        "response",
+        "encoder",
+        "decoder",
+        "branches",
+        "ise",
+        "gains",
+    ]
     assert [stage.name for stage in training.STAGES] == names
 
 
@@ -182,6 +193,22 @@ def test_streaks_are_taken_away_where_less_of_the_error_is_left_then() -> None:
         terms = training.streak_loss(learner, pairs, [], torch.Generator())
         terms["streaks"].backward()
         bias = learner.restorer.streak_filter.asks[1].bias
+        slopes.append(float(bias.grad))
+        bias.grad = None
+    assert slopes[0] < -1e-4 and slopes[1] > 1e-4
+
+
+def test_noise_is_taken_away_where_less_of_the_error_is_left_then() -> None:
+    torch.manual_seed(0)
+    learner = training.Learner(Restorer(TINY), teachers())
+    clean = torch.full((2, 3, 64, 64), 0.4)
+    noisy = (clean + 0.1 * torch.randn_like(clean)).clamp(0, 1)
+    slopes = []
+    for wanted in (clean, noisy):
+        pairs = data.Pairs(wanted, noisy, torch.zeros(2, 5), torch.zeros(2))
+        terms = training.noise_loss(learner, pairs, [], torch.Generator())
+        terms["noise"].backward()
+        bias = learner.restorer.pixel_filter.noise_filter.asks[1].bias
         slopes.append(float(bias.grad))
         bias.grad = None
     assert slopes[0] < -1e-4 and slopes[1] > 1e-4
@@ -360,8 +387,11 @@ def test_old_weights_grow_into_the_network_as_it_is(
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "tools"))
     tool = runpy.run_path(str(Path(__file__).parents[1] / "tools" / "grow.py"))
     restorer = moved(config_of("fast"))
-    restorer.streak_filter = StreakFilter()
-    old = {n: t for n, t in restorer.state_dict().items() if "streak_filter." not in n}
+    restorer.pixel_filter.noise_filter = NoiseFilter(PixelFilter.known)
+    old = {n: t for n, t in restorer.state_dict().items() if "noise_filter." not in n}
+    for name in tool["ASKED"]:
+        old[name][:, -2:] = 0
+        old[name] = old[name][:, :-2].clone()
     save_file(old, tmp_path / "model.safetensors")
     images = torch.rand(1, 3, 32, 40)
     torch.testing.assert_close(tool["grown"](tmp_path)(images), restorer(images))

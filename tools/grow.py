@@ -1,35 +1,40 @@
-"""Weights of the network before StreakFilter, brought into it.
+"""Weights of the network before NoiseFilter and the coherence of edges, brought into it.
 
-`python tools/grow.py OLD OPTIONS` reads the folder OLD, of format 5, and trains StreakFilter alone,
-as the stage "streaks" of `vrdir train` does, whose options it takes, --start apart. Under torchrun
-it is `torchrun --nproc-per-node 2 tools/grow.py OLD OPTIONS`.
+`python tools/grow.py STAGE OLD OPTIONS` reads the folder OLD, of format 6 or of today's, and trains
+one stage of `vrdir train` alone, whose options it takes, --start apart. Under torchrun it is
+`torchrun --nproc-per-node 2 tools/grow.py STAGE OLD OPTIONS`.
 """
 
 import sys
 import tempfile
 from pathlib import Path
 
+import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from vrdir_plug import cli, training
 from vrdir_plug.restorer import Restorer
 from vrdir_plug.weights import MODEL
 
-STREAKS = next(stage for stage in training.STAGES if stage.name == "streaks")
+ASKED = ("pixel_filter.asks.0.weight", "pixel_filter.response.asks.0.weight")
 
 
 def grown(folder: Path) -> Restorer:
     restorer = Restorer("fast")
-    restorer.load_state_dict(restorer.state_dict() | load_file(folder / MODEL))
+    values = restorer.state_dict() | load_file(folder / MODEL)
+    for name in ASKED:  # what is new stands last, and changes nothing yet
+        more = restorer.get_parameter(name).shape[1] - values[name].shape[1]
+        values[name] = F.pad(values[name], (0, 0, 0, 0, 0, more))
+    restorer.load_state_dict(values)
     return restorer
 
 
-def main(old: str, *options: str) -> int:
-    training.STAGES = (STREAKS,)
+def main(name: str, old: str, *options: str) -> int:
+    training.STAGES = tuple(stage for stage in training.STAGES if stage.name == name)
     with tempfile.TemporaryDirectory() as folder:
         grown(Path(old)).save_pretrained(folder)
         return cli.main(["train", "--start", folder, *options])
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]) if sys.argv[2:] else __doc__)
+    sys.exit(main(*sys.argv[1:]) if sys.argv[3:] else __doc__)

@@ -43,6 +43,14 @@ def difference_filters(device: torch.device | None = None) -> Tensor:
     return torch.cat([across, across.mT])
 
 
+def slope_filters(device: torch.device | None = None) -> Tensor:
+    """Slopes in the four corners of a cell: across, then down (8, 1, 4, 4)."""
+    places = torch.eye(CELL - 1, device=device)[::2]
+    steps, means = (F.pad(places, (1, 0)) + sign * F.pad(places, (0, 1)) for sign in (-1, 1))
+    across = torch.kron(means / 2, steps).view(-1, 1, CELL, CELL)
+    return torch.cat([across, across.mT])
+
+
 def bands_of(images: Tensor, stride: int = CELL) -> Tensor:
     """Images (N, 3, H, W), H and W divisible by 4 -> the 16 bands of each colour in turn
     (N, 48, H/4, W/4), float32; with a larger stride, those of some of the cells."""

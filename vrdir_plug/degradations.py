@@ -313,11 +313,12 @@ def zoom_blur(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
 
 
 def glass_blur(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
-    """Rough glass: neighbouring pixels change places, then run into each other more or less."""
-    reach = level(severity, 0, 0.7, 1.0, 1.5, 2.0, 3.0)
-    shift = reach * normal(images[:, :2], generator)
-    share = uniform(images, 0.1, 0.6, generator).flatten()
-    return gaussian_blur(warped(images, shift), severity * share, generator)
+    """Rough glass: neighbouring pixels change places, and run into each other before and after."""
+    reach = level(severity, 0, 1.0, 1.6, 2.7, 3.4, 4.6)
+    softness = severity * uniform(images, 0.1, 0.6, generator).flatten()
+    soft = gaussian_blur(images, softness, generator)
+    ragged = warped(soft, reach * normal(images[:, :2], generator))
+    return gaussian_blur(ragged, softness, generator)
 
 
 def elastic(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
@@ -418,7 +419,7 @@ CLEAN_FAMILY = len(FAMILIES)
 LIGHT_FAMILY, WEATHER_FAMILY = 0, 2
 # what PixelFilter is for: one linear filter mends them, more or less, and a switching one impulses
 FILTERABLE: tuple[Degradation, ...] = (
-    *(gaussian_blur, defocus_blur, motion_blur, zoom_blur),
+    *(gaussian_blur, defocus_blur, motion_blur, zoom_blur, glass_blur),
     *(impulse_noise, pixelate, down_sample),
 )
 # what happens first in the world and in a camera: weather, light, lens, sensor, file

@@ -23,10 +23,12 @@ from .bands import (
     log_amplitude,
     plus_product,
     resized,
+    slope_filters,
     spectrum_of,
     zeroed,
 )
 from .ise import DNC
+from .noise import NoiseFilter
 from .response import (
     REACH,
     FrequencyResponse,
@@ -47,15 +49,25 @@ def smoothed(planes: Tensor) -> Tensor:
     return planes
 
 
+def edges_in(grey: Tensor, stride: int) -> Tensor:
+    """Cells of a plane (N, 1, H, W) -> how far the structure tensor of each has one direction, and
+    all of it (N, 2, h, w): the difference of its eigenvalues, and their sum. Their ratio is the
+    coherence of edges (Bigun and Granlund, ICCV 1987), which is low where they are ragged."""
+    across, down = F.conv2d(grey, slope_filters(grey.device), stride=stride).chunk(2, dim=1)
+    first, second = (slope.square().sum(1) for slope in (across, down))
+    along = torch.hypot(first - second, 2 * (across * down).sum(1))
+    return torch.stack([along, first + second], 1)
+
+
 class PixelFilter(nn.Module):
     """Ours: what E's cells of 4x4 pixels are too coarse for is mended before all else.
 
     A switching filter takes impulses away (Sun and Neuvo, Pattern Recognition Letters 15, 1994):
     values at an end of the range, far from the mean of the neighbours that are at none, in terms of
-    their deviation (Hampel's identifier). Then one linear filter: a gain for each of the image's
-    wavelet bands (a trous; Starck, Murtagh and Bijaoui 1998), times a FrequencyResponse. How much
-    of it all is done the statistics of the whole image say; at first no gain but 1, and no impulses
-    taken away where there are few.
+    their deviation (Hampel's identifier). A NoiseFilter follows. Then one linear filter: a gain for
+    each of the image's wavelet bands (a trous; Starck, Murtagh and Bijaoui 1998), times a
+    FrequencyResponse. How much of it all is done the statistics of the whole image say; at first no
+    gain but 1, no noise taken away, and no impulses where there are few.
     """
 
     steps = (1, 2, 4)  # pixels between the taps of each smoothing of the wavelets
@@ -64,7 +76,7 @@ class PixelFilter(nn.Module):
     far, deviations = 0.1, 4.0
     still = 1e-3  # a difference of less is none
     most = 2.0  # logarithm of a gain
-    known = SPECTRUM + BANDS + 5  # numbers of an image
+    known = SPECTRUM + BANDS + 7  # numbers of an image
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,6 +84,7 @@ class PixelFilter(nn.Module):
         self.switch = nn.Parameter(torch.tensor([-4.0, 4.0]))
         into, out = nn.Conv2d(self.known, 32, 1), nn.Conv2d(32, len(self.steps), 1)
         self.asks: Any = nn.ModuleList([into, zeroed(out)])
+        self.noise_filter = NoiseFilter(self.known)
         self.response = FrequencyResponse(self.known)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -80,13 +93,16 @@ class PixelFilter(nn.Module):
             return filtered_by(*self.prepared(images))
 
     def prepared(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The images without impulses, with REACH pixels more on each side, and the response that
-        they ask for (N, SIDE, SIDE)."""
+        """The images without impulses and noise, with REACH pixels more on each side, and the
+        response that they ask for (N, SIDE, SIDE)."""
         change = self.impulses(images)
         means, impulses = self.statistics(images, change)
+        known = self.known_of(means)
         mended = self.mended(images, change, impulses)
+        noise = self.noise_filter.levels(windows_of(mended))
+        mended = self.noise_filter.mended(mended, *noise, self.noise_filter.share(known))
         spectrum = power_spectrum(windows_of(mended))
-        return F.pad(mended, (REACH,) * 4, mode="replicate"), self.asked(means, spectrum)
+        return F.pad(mended, (REACH,) * 4, mode="replicate"), self.asked(known, spectrum)
 
     def impulses(self, images: Tensor) -> Tensor:
         """What to add to images (N, 3, H, W) to take impulses away; 0 where there is none."""
@@ -105,13 +121,16 @@ class PixelFilter(nn.Module):
 
     def statistics(self, images: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
         """Means that tell what to do: of bands and differences, of their squares and sizes, and how
-        many are 0 (N, 4, 54), in every second cell; the share of impulses (N, 1)."""
+        many are 0, and of `edges` (N, 220), in every second cell; the share of impulses (N, 1)."""
         grey = images.float().mean(1, keepdim=True)
         steps = F.conv2d(grey, difference_filters(images.device), stride=self.sampled)
         seen = torch.cat([bands_of(images, self.sampled), steps], 1)
         size = seen.abs()
         means = [p.mean((2, 3)) for p in (seen, seen.square(), size, (size < self.still).float())]
-        return torch.stack(means, 1), (change != 0).float().mean((1, 2, 3))[:, None]
+        halved = F.avg_pool2d(F.pad(grey, (0, CELL) * 2, mode="replicate"), 2)
+        edges = [edges_in(*pair) for pair in ((grey, self.sampled), (halved, CELL))]
+        means += [e.mean((2, 3)) for e in edges]
+        return torch.cat(means, 1), (change != 0).float().mean((1, 2, 3))[:, None]
 
     def mended(self, images: Tensor, change: Tensor, impulses: Tensor) -> Tensor:
         """Images, what `impulses` gives, and their share (N, 1) -> images in float32."""
@@ -119,18 +138,21 @@ class PixelFilter(nn.Module):
         share = (slope * ((impulses + 1e-6).log() - threshold)).sigmoid()
         return plus_product(images.float(), change, share[:, :, None, None])
 
-    def asked(self, means: Tensor, spectrum: Tensor) -> Tensor:
-        """`statistics` and the power spectrum (N, SIDE, SIDE) -> response (N, SIDE, SIDE)."""
-        known = self.known_of(means)
+    def asked(self, known: Tensor, spectrum: Tensor) -> Tensor:
+        """What `known_of` gives and the power spectrum (N, SIDE, SIDE) -> response
+        (N, SIDE, SIDE)."""
         into, out = self.asks
         gains = 3 * linear(out, F.leaky_relu(linear(into, known), LEAK))
         gains = (self.most * (gains / self.most).tanh()).expm1()
-        bands = wavelets(self.steps, means.device)
+        bands = wavelets(self.steps, known.device)
         return (1 + torch.einsum("nb,byx->nyx", gains, bands)) * self.response(spectrum, known)
 
     def known_of(self, means: Tensor) -> Tensor:
-        """What tells blur, noise and large pixels apart (N, known)."""
-        bands, differences = means.split([BANDS, means.shape[2] - BANDS], 2)
+        """What tells blur, noise, large pixels and ragged edges apart (N, known)."""
+        means, edges = means.split([means.shape[1] - 4, 4], 1)
+        bands, differences = means.unflatten(1, (4, -1)).split(
+            [BANDS, means.shape[1] // 4 - BANDS], 2
+        )
         mean, deviation = from_moments(*bands[:, :2].unbind(1))
         _, square, size, still = differences.unflatten(2, (2, -1)).mean(3).unbind(1)
         # of noise the highest; the rarer and stronger what there is, the lower
@@ -138,7 +160,9 @@ class PixelFilter(nn.Module):
         sparsity = [((size + 1e-3) / (root + 1e-3)).log() for size, root in pairs]
         known = torch.cat([spectrum_of(mean, deviation), log_amplitude(square)], 1)
         known = torch.cat([known, *(3 * sparse for sparse in sparsity)], 1)
-        return torch.cat([0.3 * known, 3 * still.mean(1, keepdim=True)], 1)
+        along, whole = edges.unflatten(1, (2, 2)).unbind(2)
+        coherence = (along + 1e-6) / (whole + 1e-6)
+        return torch.cat([0.3 * known, 3 * still.mean(1, keepdim=True), 3 * coherence - 2], 1)
 
 
 # What is known of the light of an image: moments of its colours on a grid

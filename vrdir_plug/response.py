@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .bands import LEAK, convolve, cropped, linear, zeroed
+from .bands import CELL, LEAK, convolve, cropped, linear, zeroed
 from .fourier import convolved, dft, exporting, power
 
 SIDE = 32  # of the windows in which the spectrum is taken, in pixels, and of the response
@@ -22,13 +22,13 @@ WIDTH = 12
 
 
 def places(length: int, device: torch.device, margin: int = 0) -> Tensor:
-    """Where the windows lie along a side of the image, evenly spread over it, with a margin on both
-    sides: (WINDOWS, SIDE + 2 margin). Behind the edge they repeat it."""
+    """Where the windows lie along a side of the image, from whole cells on, spread over it, with a
+    margin on both sides: (WINDOWS, SIDE + 2 margin). Behind the edge they repeat it."""
     # as a tensor: a size that torch.export keeps free cannot be divided by in ONNX
     last = torch.arange(length, device=device)[-1]
     room = (last - (SIDE - 1)).clamp(min=0)
     steps = torch.arange(WINDOWS, device=device)
-    starts = torch.div(steps * room, WINDOWS - 1, rounding_mode="floor")
+    starts = torch.div(steps * room, (WINDOWS - 1) * CELL, rounding_mode="floor") * CELL
     found = starts[:, None] + torch.arange(-margin, SIDE + margin, device=device)
     return torch.minimum(found.clamp(min=0), last)
 

@@ -35,6 +35,8 @@ from .restorer import Restorer, check_images
 
 SIDE = 1024
 ABOVE = 4_000_000
+# pixels around one from which streaks and impulses are told, and the rest of a cell
+BEFORE = -(-(streaks.REACH + 1) // CELL) * CELL
 
 
 class Tiled(nn.Module):
@@ -163,7 +165,8 @@ class Walk:
         with full_precision(self.image):
             self.streaks = self.restorer.streak_filter.share(self.see_streaks())
             means, self.impulses = self.see_impulses()
-            self.response = self.restorer.pixel_filter.asked(means, self.see_power())
+            known = self.restorer.pixel_filter.known_of(means)
+            self.response = self.restorer.pixel_filter.asked(known, self.see_power(known))
         self.lighting = self.see_light()
         amplitude, seen = self.see_pixels()
         features, gate = self.see_features(amplitude)
@@ -202,19 +205,20 @@ class Walk:
             impulses = impulses + self.share(window) * share
         return means, impulses
 
-    def see_power(self) -> Tensor:
-        """The power spectrum of what PixelFilter leaves of impulses."""
+    def see_power(self, known: Tensor) -> Tensor:
+        """The power spectrum of what PixelFilter leaves of impulses and noise; what it takes for
+        noise is kept."""
         pixel_filter, device = self.restorer.pixel_filter, self.image.device
         sides = zip(self.size, self.image.shape[2:], strict=True)
         rows, columns = (
-            places(CELL * cells, device, streaks.REACH + 1).clamp(max=side - 1)
-            for cells, side in sides
+            places(CELL * cells, device, BEFORE + CELL).clamp(max=side - 1) for cells, side in sides
         )
-        # a small image each: streaks and impulses are told by their nearest neighbours
+        # a small image each: all that is mended so far is told by what is near
         windows = squares(self.image, rows, columns).to(self.restorer.dtype).flatten(0, 1)
-        windows = inner(self.without_streaks(windows), streaks.REACH)
-        change = pixel_filter.impulses(windows)
-        return power_spectrum(inner(pixel_filter.mended(windows, change, self.impulses), 1)[None])
+        windows = inner(self.without_impulses(self.without_streaks(windows)), BEFORE)
+        levels = pixel_filter.noise_filter.levels(inner(windows, CELL)[None])
+        self.noise = *levels, pixel_filter.noise_filter.share(known)
+        return power_spectrum(inner(self.without_noise(windows), CELL)[None])
 
     def see_light(self) -> Tensor:
         """The maps that change the light of the image."""
@@ -301,20 +305,29 @@ class Walk:
         """Pixels (1, 3, 4 h, 4 w) as PixelFilter leaves them."""
         with full_precision(self.image):
             within, pixels = self.pixels_around(window)
-            pixel_filter = self.restorer.pixel_filter
-            mended = pixel_filter.mended(pixels, pixel_filter.impulses(pixels), self.impulses)
+            mended = self.without_noise(self.without_impulses(pixels))
             wide = F.pad(mended, (REACH,) * 4, mode="replicate")
             return within.pixels_of(filtered_by(wide, self.response))
 
     def pixels_around(self, window: Window) -> tuple[Window, Tensor]:
         """All that PixelFilter reaches from a window, without streaks, and where in it the window
         lies."""
-        wide = window.widened(-(-(streaks.REACH + 1 + REACH) // CELL), self.size)
+        wide = window.widened(-(-(BEFORE + CELL + REACH) // CELL), self.size)
         return window.within(wide), self.without_streaks(self.padded(wide))
 
     def without_streaks(self, images: Tensor) -> Tensor:
         share = self.streaks.expand(len(images))
         restored: Tensor = self.restorer.streak_filter.mended(images.float(), share)
+        return restored
+
+    def without_impulses(self, images: Tensor) -> Tensor:
+        pixel_filter = self.restorer.pixel_filter
+        restored: Tensor = pixel_filter.mended(images, pixel_filter.impulses(images), self.impulses)
+        return restored
+
+    def without_noise(self, images: Tensor) -> Tensor:
+        noise = (part.expand(len(images), *part.shape[1:]) for part in self.noise)
+        restored: Tensor = self.restorer.pixel_filter.noise_filter.mended(images, *noise)
         return restored
 
     def padded(self, wide: Window) -> Tensor:

@@ -37,6 +37,7 @@ from .degradations import (
     gaussian_blur,
     gaussian_noise,
     glass_blur,
+    low_light,
     motion_blur,
     pixelate,
     rain,
@@ -96,7 +97,7 @@ def choose(teachers: Sequence[Teacher], generator: Generator) -> int:
 def encoder_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 3: from either image E must tell what the teacher sees in the clean one."""
+    """Stage 4: from either image E must tell what the teacher sees in the clean one."""
     index = choose(teachers, generator)
     with torch.no_grad():
         target = learner.target(teachers[index], pairs.clean)
@@ -114,7 +115,7 @@ def encoder_loss(
 def decoder_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 4: SAD rebuilds from E's features, clean ones above all."""
+    """Stage 5: SAD rebuilds from E's features, clean ones above all."""
     restorer = learner.restorer
     clean = restorer.decode(restorer.encode(pairs.clean))
     degraded = restorer.decode(restorer.encode(pairs.degraded))
@@ -174,10 +175,26 @@ def front_loss(
     }
 
 
+def noise_loss(
+    learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
+) -> dict[str, Tensor]:
+    """Stage 2: PixelFilter's judgement of noise, as that of streaks."""
+    pixel_filter = learner.restorer.pixel_filter
+    with full_precision(pairs.degraded):
+        images = learner.restorer.streak_filter(pairs.degraded)
+        change = pixel_filter.impulses(images)
+        means, impulses = pixel_filter.statistics(images, change)
+        mended = pixel_filter.mended(images, change, impulses)
+        noise = pixel_filter.noise_filter
+        chance = noise.chance(pixel_filter.known_of(means))
+        without = noise.mended(mended, *noise.levels(windows_of(mended)), torch.ones_like(chance))
+    return {"noise": losses.choice_loss(chance, mended, without, pairs.clean)}
+
+
 def response_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 2: PixelFilter's frequency response, by the spectra alone."""
+    """Stage 3: PixelFilter's frequency response, by the spectra alone."""
     with full_precision(pairs.degraded):
         images = learner.restorer.streak_filter(pairs.degraded)
         mended, response = learner.restorer.pixel_filter.prepared(images)
@@ -189,7 +206,7 @@ def response_loss(
 def branch_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 5: every family of degradations has its own DNC branch, chosen by its label in some
+    """Stage 6: every family of degradations has its own DNC branch, chosen by its label in some
     of the steps, and by FGM, which learns to tell it, in the others.
 
     The label is the synthesis' own.
@@ -213,7 +230,7 @@ def branch_loss(
 def whole_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stages 6, 7: FGM gates the branches; frozen recognisers must see what they see in the clean.
+    """Stages 7, 8: FGM gates the branches; frozen recognisers must see what they see in the clean.
 
     They stand in for L_sem: what they see is what E was taught to see. Pixels are asked for only of
     clean images, and of PixelDNC where the light was changed: recognisers who see more in an image
@@ -274,12 +291,14 @@ BLURS = (
     *(pixelate, down_sample),
 )
 PIXELS = (".pixel_filter.switch", ".pixel_filter.asks.", ".pixel_dnc.")
-RESPONSE = (".pixel_filter.response.",)
+NOISE, RESPONSE = (".pixel_filter.noise_filter.",), (".pixel_filter.response.",)
 # and what must not be taken for them
 STREAKS = (rain, rain, snow, snow, frost, gaussian_noise, shot_noise, speckle_noise)
+NOISES = (gaussian_noise, shot_noise, speckle_noise, low_light)
 STAGES: tuple[Stage, ...] = (
     Stage("streaks", (".streak_filter.",), streak_loss, 0.05, 2, 3.0, sides=2, oftener=STREAKS),
     Stage("pixels", PIXELS, front_loss, 0.10, 2, 3.0, sides=2),
+    Stage("noise", NOISE, noise_loss, 0.05, 2, 3.0, sides=2, oftener=NOISES),
     Stage("response", RESPONSE, response_loss, 0.10, 1, 1.5, sides=2, oftener=BLURS),
     Stage("encoder", (".encoder.", "heads.", "pixels."), encoder_loss, 0.03, 1),
     Stage("decoder", (".decoder.",), decoder_loss, 0.01, 1),
@@ -291,7 +310,7 @@ STAGES: tuple[Stage, ...] = (
 
 def stages_of(config: RestorerConfig) -> range:
     """Which of the stages a network has: as published nothing is before E and behind SAD."""
-    ours = {"streaks", "pixels", "response", "gains"} if config.published else set()
+    ours = {"streaks", "pixels", "noise", "response", "gains"} if config.published else set()
     has = [n for n, stage in enumerate(STAGES) if stage.name not in ours]
     return range(has[0], has[-1] + 1)
 

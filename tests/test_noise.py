@@ -1,0 +1,163 @@
+"""NoiseFilter against scipy and numpy, and on scenes whose noise is known."""
+
+import numpy as np
+import pytest
+import scipy.fft
+import torch
+from torch import Tensor
+
+from vrdir_plug.noise import (
+    LEVELS,
+    SQUARE,
+    NoiseFilter,
+    at_cells,
+    fine,
+    quantile,
+    rebuilt,
+    transformed,
+    weights_at,
+)
+from vrdir_plug.response import windows_of
+
+ORDER = [*range(0, SQUARE, 2), *range(1, SQUARE, 2)]  # of the frequencies: even ones first
+
+
+def squares_of(plane: np.ndarray) -> dict[tuple[int, int], np.ndarray]:
+    """By where they begin in a plane whose edges were repeated by four pixels."""
+    wide = np.pad(plane, 4, mode="edge")
+    rows, columns = (range(0, side - SQUARE + 1, 4) for side in wide.shape)
+    return {(y, x): wide[y : y + SQUARE, x : x + SQUARE] for y in rows for x in columns}
+
+
+def spectrum(square: np.ndarray) -> np.ndarray:
+    return scipy.fft.dctn(square, norm="ortho")
+
+
+@pytest.mark.parametrize("size", ((12, 20), (4, 4)), ids=str)
+def test_squares_and_their_cosines(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    planes = torch.rand(2, *size)
+    squares = at_cells(planes)
+    for n, plane in enumerate(planes.numpy()):
+        for (y, x), square in squares_of(plane).items():
+            found = squares[:, :, n, y // 4, x // 4]
+            np.testing.assert_array_equal(found, square)
+            expected = spectrum(square)[ORDER][:, ORDER]
+            # the transform turns the square: its columns come first
+            np.testing.assert_allclose(transformed(found), expected.T, atol=1e-5)
+    torch.testing.assert_close(rebuilt(transformed(squares)), squares)
+
+
+def test_what_is_fine_lies_above_the_diagonal() -> None:
+    for row, column in np.ndindex(SQUARE, SQUARE):
+        found = fine(torch.device("cpu"))[ORDER.index(row), ORDER.index(column)]
+        assert found == float(row + column >= SQUARE)
+
+
+def test_a_plane_is_smoothed_as_its_squares_are_by_scipy() -> None:
+    torch.manual_seed(0)
+    plane, variance = torch.rand(16, 24).double().numpy(), 0.01
+    noise, wide = NoiseFilter(3), np.zeros((2, 24, 32))
+    limit = noise.threshold**2 * variance
+    for (y, x), square in squares_of(plane).items():
+        kept = (spectrum(square) ** 2 / limit - (1 - noise.soft)) / (2 * noise.soft)
+        kept = kept.clip(0, 1)
+        kept[0, 0] = 1
+        parts = scipy.fft.idctn(spectrum(square) * kept, norm="ortho"), np.ones_like(square)
+        for sums, part in zip(wide, parts, strict=True):
+            sums[y : y + SQUARE, x : x + SQUARE] += part / kept.sum()
+    expected = (wide[0] / wide[1])[4:-4, 4:-4]
+    found = noise.smoothed(torch.from_numpy(plane).float()[None], torch.full((1, LEVELS), variance))
+    assert np.abs(expected - plane).max() > 0.1
+    np.testing.assert_allclose(found[0], expected, atol=1e-5)
+
+
+def test_a_weighted_quantile() -> None:
+    torch.manual_seed(0)
+    energy, counts = torch.rand(2, 30), torch.randint(0, 4, (2, 3, 30))
+    energy[:, :5] = 0
+    found = quantile(energy, counts.float(), 0.25, 1e-6)
+    for n, k in np.ndindex(2, 3):
+        several = energy[n].repeat_interleave(counts[n, k])
+        several = several[several > 0]
+        expected = np.quantile(several, 0.25, method="inverted_cdf")
+        torch.testing.assert_close(found[n, k], torch.tensor(expected))
+
+
+def test_luminance_lies_between_levels() -> None:
+    grey = torch.tensor([[0.0, 0.1, 0.25, 0.6, 1.0, 1.2]])
+    found = weights_at(grey)
+    levels = torch.linspace(0, 1, LEVELS)
+    torch.testing.assert_close(torch.einsum("nkp,k->np", found, levels), grey.clamp(0, 1))
+    assert ((found > 0).sum(1) <= 2).all()
+
+
+def scene() -> Tensor:
+    """Dark to the left, bright to the right, in colours (1, 3, 96, 224)."""
+    y, x = torch.meshgrid(torch.arange(96.0), torch.arange(224.0), indexing="ij")
+    planes = [0.1 + 0.8 * x / 224 + 0.05 * torch.sin(0.1 * y + phase) for phase in (0, 1, 2)]
+    return torch.stack(planes)[None]
+
+
+def noisy(image: Tensor, even: float, growing: float) -> Tensor:
+    """With noise of this deviation, and with noise in proportion to the light."""
+    torch.manual_seed(0)
+    first, second = (torch.randn_like(image) for _ in range(2))
+    return image + even * first + growing * image * second
+
+
+@pytest.mark.parametrize(("even", "growing"), ((0.1, 0.0), (0.02, 0.0), (0.0, 0.2), (0.05, 0.1)))
+def test_how_strong_the_noise_is_at_each_luminance(even: float, growing: float) -> None:
+    variance, colours = NoiseFilter(3).levels(windows_of(noisy(scene(), even, growing)))
+    for level, found in zip(torch.linspace(0, 1, LEVELS)[1:-1], variance[0, 1:-1], strict=True):
+        expected = (even**2 + (growing * level) ** 2) / 3  # of the mean of three colours
+        assert 0.75 < (found / expected).sqrt() < 1.25
+    assert colours > 0.85
+
+
+def test_margins_tell_of_no_noise() -> None:
+    images = noisy(scene(), 0.1, 0.0).clamp(0, 1)
+    framed = torch.nn.functional.pad(images, (64, 64), value=1.0)
+    found = [NoiseFilter(3).levels(windows_of(image))[0] for image in (framed, images)]
+    # of the brightest level the margins are a part
+    torch.testing.assert_close(found[0][:, :-1], found[1][:, :-1], rtol=0.3, atol=0)
+
+
+@pytest.mark.parametrize(("even", "growing"), ((0.15, 0.0), (0.0, 0.3)))
+def test_noise_is_taken_away_by_its_share(even: float, growing: float) -> None:
+    image, noise = scene(), NoiseFilter(3)
+    degraded = noisy(image, even, growing)
+    levels = noise.levels(windows_of(degraded))
+    left = [
+        (noise.mended(degraded, *levels, torch.tensor([share])) - image).square().mean()
+        for share in (0.0, 0.5, 1.0)
+    ]
+    torch.testing.assert_close(left[0], (degraded - image).square().mean())
+    assert left[2] < 0.5 * left[1] < 0.25 * left[0]
+
+
+def test_edges_above_the_noise_stay() -> None:
+    image, noise = torch.full((1, 3, 64, 64), 0.3), NoiseFilter(3)
+    image[..., 29:] = 0.7
+    degraded = noisy(image, 0.03, 0.0)
+    mended = noise.mended(degraded, *noise.levels(windows_of(degraded)), torch.ones(1))
+    step = (mended[..., 29] - mended[..., 28]).mean()
+    assert 0.35 < step < 0.45
+    assert (mended - image).square().mean() < 0.3 * (degraded - image).square().mean()
+
+
+def test_at_first_no_noise_is_taken_away() -> None:
+    noise, known = NoiseFilter(3), torch.randn(1, 3)
+    assert noise.share(known) == 0
+    images = noisy(scene(), 0.1, 0.0)
+    mended = noise.mended(images, *noise.levels(windows_of(images)), noise.share(known))
+    torch.testing.assert_close(mended, images)
+
+
+def test_a_small_chance_is_none() -> None:
+    noise, known = NoiseFilter(3), torch.randn(2, 3)
+    with torch.no_grad():
+        for chance, share in ((0.2, 0.0), (0.5, 0.5), (0.8, 1.0)):
+            noise.asks[1].bias.fill_(torch.tensor(chance).logit() / 4)
+            torch.testing.assert_close(noise.chance(known), torch.full((2,), chance))
+            torch.testing.assert_close(noise.share(known), torch.full((2,), noise.most * share))
