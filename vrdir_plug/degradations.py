@@ -313,11 +313,15 @@ def zoom_blur(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
 
 
 def glass_blur(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
-    """Rough glass: neighbouring pixels change places, and run into each other before and after."""
-    reach = level(severity, 0, 1.0, 1.6, 2.7, 3.4, 4.6)
-    softness = severity * uniform(images, 0.1, 0.6, generator).flatten()
-    soft = gaussian_blur(images, softness, generator)
-    ragged = warped(soft, reach * normal(images[:, :2], generator))
+    """Rough glass: pixels change places with near ones, alone or a few together, and run into each
+    other before and after."""
+    fine, coarse = (normal(images[:, :2], generator) for _ in range(2))
+    # five pixels together, of the same size as one alone
+    coarse = 5 * F.avg_pool2d(coarse, 5, stride=1, padding=2)
+    share = uniform(images, 0, 1, generator)
+    shift = level(severity, 0, 1.0, 1.6, 2.7, 3.4, 4.6) * (fine * (1 - share) + coarse * share)
+    softness = severity * uniform(images, 0.1, 0.5, generator).flatten()
+    ragged = warped(gaussian_blur(images, softness, generator), shift)
     return gaussian_blur(ragged, softness, generator)
 
 

@@ -285,9 +285,9 @@ class Stage:
 
 # behind PixelFilter, whose few numbers stay as the first stage has them; BandGains come last
 BEHIND = (".pixel_dnc.", ".encoder.", ".ise.", ".decoder.")
-# what it must tell apart; movements are of two sorts
+# what it must tell apart; movements are of two sorts, and what glass leaves looks like a blur
 BLURS = (
-    *(gaussian_blur, defocus_blur, motion_blur, motion_blur, glass_blur),
+    *(gaussian_blur, defocus_blur, motion_blur, motion_blur, glass_blur, glass_blur),
     *(pixelate, down_sample),
 )
 PIXELS = (".pixel_filter.switch", ".pixel_filter.asks.", ".pixel_dnc.")
