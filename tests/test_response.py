@@ -9,9 +9,10 @@ import scipy.signal
 import torch
 from torch import Tensor
 
-from vrdir_plug import fourier, losses
+from vrdir_plug import Restorer, fourier, losses
 from vrdir_plug.bands import inner
-from vrdir_plug.degradations import halting_kernel
+from vrdir_plug.degradations import gaussian_blur, glass_blur, halting_kernel
+from vrdir_plug.front import edges_in
 from vrdir_plug.response import (
     REACH,
     SIDE,
@@ -98,8 +99,8 @@ def test_the_spectrum_is_that_of_numpy(size: tuple[int, int]) -> None:
     hann = scipy.signal.get_window("hann", SIDE)
     powers = []
     for top, left in np.ndindex(WINDOWS, WINDOWS):
-        top, left = (  # spread from one end to the other
-            n * max(side - SIDE, 0) // (WINDOWS - 1)
+        top, left = (  # spread from one end to the other, from whole cells of four pixels on
+            n * max(side - SIDE, 0) // (4 * (WINDOWS - 1)) * 4
             for n, side in zip((top, left), size, strict=True)
         )
         part = grey[top : top + SIDE, left : left + SIDE]
@@ -170,3 +171,34 @@ def test_a_halting_move_has_the_amplitudes_of_half_a_gaussian() -> None:
     along = np.fft.fft(np.fft.ifftshift(kernel.sum(0).numpy()))
     np.testing.assert_allclose(along.real, expected, atol=1e-5)
     np.testing.assert_allclose(along.imag, 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", (4, 8))
+def test_how_far_edges_have_one_direction(stride: int) -> None:
+    """By numpy's eigenvalues of the structure tensor of four slopes of a cell."""
+    torch.manual_seed(0)
+    grey = torch.rand(2, 1, 16, 24)
+    found = edges_in(grey, stride)
+    assert found.shape == (2, 2, 16 // stride, 24 // stride)
+    for n, y, x in np.ndindex(2, 16 // stride, 24 // stride):
+        cell = grey[n, 0, y * stride :, x * stride :][:4, :4].numpy()
+        across, down = np.diff(cell, axis=1), np.diff(cell, axis=0)
+        across = (across[:-1] + across[1:])[::2, ::2] / 2
+        down = (down[:, :-1] + down[:, 1:])[::2, ::2] / 2
+        slopes = np.stack([across.ravel(), down.ravel()])
+        low, high = np.linalg.eigvalsh(slopes @ slopes.T)
+        np.testing.assert_allclose(found[n, :, y, x], (high - low, high + low), rtol=1e-4)
+
+
+def test_glass_makes_edges_ragged() -> None:
+    """What the blur of a lens makes one, ripples leave apart, at the same sharpness or less."""
+    torch.manual_seed(0)
+    clean = torch.rand(4, 3, 6, 6).repeat_interleave(32, 2).repeat_interleave(32, 3)
+    severity = torch.full((4,), 3.0)
+    pixel_filter = Restorer("fast").pixel_filter
+    coherence = []
+    for kind in (gaussian_blur, glass_blur):
+        images = kind(clean, severity, torch.Generator().manual_seed(0))
+        means, _ = pixel_filter.statistics(images, torch.zeros_like(images))
+        coherence.append(pixel_filter.known_of(means)[:, -2:])
+    assert (coherence[0] > coherence[1] + 0.1).all()

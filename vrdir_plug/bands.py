@@ -47,8 +47,8 @@ def slope_filters(device: torch.device | None = None) -> Tensor:
     """Slopes in the four corners of a cell: across, then down (8, 1, 4, 4)."""
     places = torch.eye(CELL - 1, device=device)[::2]
     steps, means = (F.pad(places, (1, 0)) + sign * F.pad(places, (0, 1)) for sign in (-1, 1))
-    across = torch.kron(means / 2, steps).view(-1, 1, CELL, CELL)
-    return torch.cat([across, across.mT])
+    slopes = torch.cat([torch.kron(means, steps), torch.kron(steps, means)]) / 2
+    return slopes.view(-1, 1, CELL, CELL)
 
 
 def bands_of(images: Tensor, stride: int = CELL) -> Tensor:
