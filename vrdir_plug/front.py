@@ -162,7 +162,7 @@ class PixelFilter(nn.Module):
         known = torch.cat([known, *(3 * sparse for sparse in sparsity)], 1)
         along, whole = edges.unflatten(1, (2, 2)).unbind(2)
         coherence = (along + 1e-6) / (whole + 1e-6)
-        return torch.cat([0.3 * known, 3 * still.mean(1, keepdim=True), 3 * coherence - 2], 1)
+        return torch.cat([0.3 * known, 3 * still.mean(1, keepdim=True), 10 * coherence - 8], 1)
 
 
 # What is known of the light of an image: moments of its colours on a grid
