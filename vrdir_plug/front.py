@@ -95,14 +95,17 @@ class PixelFilter(nn.Module):
     def prepared(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The images without impulses and noise, with REACH pixels more on each side, and the
         response that they ask for (N, SIDE, SIDE)."""
-        change = self.impulses(images)
-        means, impulses = self.statistics(images, change)
-        known = self.known_of(means)
-        mended = self.mended(images, change, impulses)
+        mended, known = self.without_impulses(images)
         noise = self.noise_filter.levels(windows_of(mended))
         mended = self.noise_filter.mended(mended, *noise, self.noise_filter.share(known))
         spectrum = power_spectrum(windows_of(mended))
         return F.pad(mended, (REACH,) * 4, mode="replicate"), self.asked(known, spectrum)
+
+    def without_impulses(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The images without impulses, and what is known of them (N, known)."""
+        change = self.impulses(images)
+        means, share = self.statistics(images, change)
+        return self.mended(images, change, share), self.known_of(means)
 
     def impulses(self, images: Tensor) -> Tensor:
         """What to add to images (N, 3, H, W) to take impulses away; 0 where there is none."""

@@ -117,7 +117,7 @@ class NoiseFilter(nn.Module):
 
     quarter, missed = 0.25, 0.85  # of the squares; and what share of the noise that one shows
     nothing = 2e-6  # half the power of rounding to 8 bits: a flatter square tells of no noise
-    threshold, soft = 2.4, 0.4  # in deviations; in shares of its square, how soft it is
+    threshold, soft = 2.1, 0.4  # in deviations; in shares of its square, how soft it is
     most = 0.85  # of the noise that is taken away: recognisers want some detail, true or not
 
     def __init__(self, known: int) -> None:

@@ -182,11 +182,9 @@ def noise_loss(
     pixel_filter = learner.restorer.pixel_filter
     with full_precision(pairs.degraded):
         images = learner.restorer.streak_filter(pairs.degraded)
-        change = pixel_filter.impulses(images)
-        means, impulses = pixel_filter.statistics(images, change)
-        mended = pixel_filter.mended(images, change, impulses)
+        mended, known = pixel_filter.without_impulses(images)
         noise = pixel_filter.noise_filter
-        chance = noise.chance(pixel_filter.known_of(means))
+        chance = noise.chance(known)
         without = noise.mended(mended, *noise.levels(windows_of(mended)), torch.ones_like(chance))
     return {"noise": losses.choice_loss(chance, mended, without, pairs.clean)}
 
