@@ -53,3 +53,14 @@ def test_clean_photographs_stay_nearly_as_they_are(restorer: Restorer) -> None:
     for clean in photographs():
         restored = restorer(clean[None])[0]
         assert peak_signal_noise_ratio(clean.numpy(), restored.numpy(), data_range=1) > 25
+
+
+@pytest.mark.parametrize("corruption", ("impulse_noise", "rain", "haze", "contrast", "low_light"))
+@torch.inference_mode()
+def test_what_is_mended_before_the_gate_counts_as_degraded(
+    restorer: Restorer, corruption: str
+) -> None:
+    clean = torch.stack(photographs())
+    corrupted = CORRUPTIONS[corruption](clean, 3, [Generator().manual_seed(n) for n in range(3)])
+    scores = [restorer.degradation(images) for images in (corrupted, clean)]
+    assert (scores[0] > 0.7).all() and scores[0].min() > scores[1].max()

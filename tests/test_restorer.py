@@ -645,3 +645,10 @@ def test_compiles_and_exports_for_any_size_in_one_graph() -> None:
     )
     for other in others:
         torch.testing.assert_close(exported.module()(other), restorer(other))
+
+
+@pytest.mark.parametrize("value", (0.0, 0.5, 1.0))
+def test_gradients_of_flat_images_are_numbers(value: float) -> None:
+    images = torch.full((1, 3, 48, 48), value, requires_grad=True)
+    moved(CONFIGS[0])(images).sum().backward()
+    assert images.grad is not None and images.grad.isfinite().all()

@@ -55,7 +55,8 @@ def edges_in(grey: Tensor, stride: int) -> Tensor:
     coherence of edges (Bigun and Granlund, ICCV 1987), which is low where they are ragged."""
     across, down = F.conv2d(grey, slope_filters(grey.device), stride=stride).chunk(2, dim=1)
     first, second = (slope.square().sum(1) for slope in (across, down))
-    along = torch.hypot(first - second, 2 * (across * down).sum(1))
+    # not torch.hypot: where nothing changes its gradient is no number
+    along = ((first - second).square() + 4 * (across * down).sum(1).square() + 1e-16).sqrt()
     return torch.stack([along, first + second], 1)
 
 
@@ -124,7 +125,7 @@ class PixelFilter(nn.Module):
 
     def statistics(self, images: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
         """Means that tell what to do: of bands and differences, of their squares and sizes, and how
-        many are 0, and of `edges` (N, 220), in every second cell; the share of impulses (N, 1)."""
+        many are 0, and `edges_in`, in every second cell (N, 220); the share of impulses (N, 1)."""
         grey = images.float().mean(1, keepdim=True)
         steps = F.conv2d(grey, difference_filters(images.device), stride=self.sampled)
         seen = torch.cat([bands_of(images, self.sampled), steps], 1)
@@ -159,7 +160,7 @@ class PixelFilter(nn.Module):
         mean, deviation = from_moments(*bands[:, :2].unbind(1))
         _, square, size, still = differences.unflatten(2, (2, -1)).mean(3).unbind(1)
         # of noise the highest; the rarer and stronger what there is, the lower
-        pairs = (bands[:, 2], deviation), (size, square.sqrt())
+        pairs = (bands[:, 2], deviation), (size, square.clamp(min=1e-12).sqrt())
         sparsity = [((size + 1e-3) / (root + 1e-3)).log() for size, root in pairs]
         known = torch.cat([spectrum_of(mean, deviation), log_amplitude(square)], 1)
         known = torch.cat([known, *(3 * sparse for sparse in sparsity)], 1)

@@ -142,18 +142,32 @@ def check_images(images: Tensor) -> None:
 class Judged(NamedTuple):
     """What is known of images before they are enhanced: their bands (N, 48, h, w), normalised;
     E's features (N, C, h, w); FGM's gate (N, branches, h, w); their spectrum (N, SPECTRUM); what
-    shares of the branches the whole image asks for (N, branches)."""
+    shares of the branches the whole image asks for (N, branches); how degraded they are (N,)."""
 
     bands: Tensor
     features: Tensor
     gate: Tensor
     seen: Tensor
     shares: Tensor
+    degradation: Tensor
 
 
-def degradation_of(gate: Tensor) -> Tensor:
-    """The share of the gate that the last branch, that of clean images, does not have (N,)."""
-    return 1 - gate[:, -1].float().mean((1, 2))
+FAR = 0.05  # root mean square of what filters and light change, of which a clean image has less
+
+
+def degradation_of(gate: Tensor, change: Tensor) -> Tensor:
+    """What is not clean (N,): the share of the gate that the last branch, that of clean images,
+    does not have; and as FGM sees nothing of what was mended before it, the mean square `change`
+    (N,) that this was."""
+    return 1 - gate[:, -1].float().mean((1, 2)) * (-change.sqrt() / FAR).exp()
+
+
+def change_of(images: Tensor, filtered: Tensor, bands: Tensor, lit: Tensor) -> Tensor:
+    """Mean square of what filters (N, 3, H, W) and light (N, 48, h, w) have changed (N,): that in
+    one pixel of each cell, and that in the mean of each cell."""
+    pixels = (filtered - images)[..., ::CELL, ::CELL].float()
+    means = (lit - bands)[:, :: CELL**2] / CELL
+    return pixels.square().mean((1, 2, 3)) + means.square().mean((1, 2, 3))
 
 
 class Rebuilt(NamedTuple):
@@ -231,33 +245,33 @@ class Restorer(nn.Module):
         if images.shape[0] == 0:
             return images
         padded = self.padded(images.to(self.dtype))
-        if self.mode == "skip" and self.config.bypass and not torch.compiler.is_compiling():
-            return self.restore_degraded(images, self.judge(padded))
-        rebuilt = self.rebuild(padded)
-        restored = as_they_came(rebuilt, images)
         if self.config.bypass == 0:
-            return restored
-        clean = degradation_of(rebuilt.gate) < self.config.bypass
+            return as_they_came(self.rebuild(padded), images)
+        judged = self.judge(padded)
+        if self.mode == "skip" and not torch.compiler.is_compiling():
+            return self.restore_degraded(images, judged)
+        clean = judged.degradation < self.config.bypass
+        restored = as_they_came(self.enhance(judged), images)
         return torch.where(clean[:, None, None, None], images, restored)
 
     def restore_degraded(self, images: Tensor, judged: Judged) -> Tensor:
         """The images, of which only those with a score from the bypass on are enhanced."""
         restored = images.clone()
-        degraded = degradation_of(judged.gate) >= self.config.bypass
+        degraded = judged.degradation >= self.config.bypass
         if degraded.any():
             some = self.enhance(Judged(*(part[degraded] for part in judged)))
             restored[degraded] = as_they_came(some, images[degraded])
         return restored
 
     def degradation(self, images: Tensor) -> Tensor:
-        """How degraded FGM takes each image to be.
+        """How degraded each image is taken to be, by FGM and by all that is before it.
 
         Args:
             images: as for a call.
 
         Returns:
             A score for each image, (N,) float32, from 0 (clean) to 1: the share of the gate that
-            the clean branch does not have.
+            the clean branch does not have, and how much was mended before the gate.
 
         Raises:
             As a call does; ValueError for the profile "paper", which has no clean branch.
@@ -265,7 +279,7 @@ class Restorer(nn.Module):
         if self.config.published:
             raise ValueError("the published gate has no branch for clean images: no score")
         check_images(images)
-        return degradation_of(self.judge(self.padded(images.to(self.dtype))).gate)
+        return self.judge(self.padded(images.to(self.dtype))).degradation
 
     def rebuild(self, images: Tensor, branch: Tensor | None = None) -> Rebuilt:
         """Images of a size divisible by `stride` -> restored, not clamped: what training sees.
@@ -279,8 +293,10 @@ class Restorer(nn.Module):
     def judge(self, images: Tensor, branch: Tensor | None = None) -> Judged:
         """The first part of `rebuild`, up to FGM's gate."""
         filtered = self.pixel_filter(self.streak_filter(images))
-        bands = self.light(bands_of(filtered))
+        unlit = bands_of(filtered)
+        bands = self.light(unlit)
         with full_precision(bands):
+            change = change_of(images, filtered, unlit, bands)
             energy = bands.square()
             seen = spectrum_in(bands, energy)
             amplitude = self.ise.fgm.amplitude(energy)
@@ -290,7 +306,7 @@ class Restorer(nn.Module):
         bands = bands.to(images.dtype)
         features = self.encoder(bands)  # (N, C, H/4, W/4)
         gate = self.ise.fgm(features, amplitude, prior)
-        return Judged(bands, features, gate, seen, shares)
+        return Judged(bands, features, gate, seen, shares, degradation_of(gate, change))
 
     def normalise(self, filtered: Tensor, branch: Tensor) -> Tensor:
         """What PixelFilter gives -> the bands that E is given, by shares (N, branches): what
@@ -304,7 +320,7 @@ class Restorer(nn.Module):
 
     def enhance(self, judged: Judged, branch: Tensor | None = None) -> Rebuilt:
         """The second part: ISE's blocks and SAD, on all images that are given."""
-        given, features, gate, seen, shares = judged
+        given, features, gate, seen, shares, _ = judged
         enhanced = self.ise(features, used(gate, branch), seen)
         if self.config.skip:
             bands = given + self.decoder(enhanced - features)

@@ -31,7 +31,7 @@ from .bands import (
 from .front import FINE, colour_moments, mapped
 from .ise import Block
 from .response import REACH, filtered_by, places, power_spectrum, squares
-from .restorer import Restorer, check_images
+from .restorer import Restorer, change_of, check_images, degradation_of
 
 SIDE = 1024
 ABOVE = 4_000_000
@@ -171,7 +171,7 @@ class Walk:
         amplitude, seen = self.see_pixels()
         features, gate = self.see_features(amplitude)
         bypass = self.restorer.config.bypass
-        if bypass and bool(1 - gate[:, -1].float().mean() < bypass):
+        if bypass and bool(degradation_of(gate, self.change) < bypass):
             place.copy_(self.image)
             return
         enhanced = features
@@ -231,11 +231,16 @@ class Walk:
             return self.everywhere(self.restorer.light.maps(colours))
 
     def see_pixels(self) -> tuple[Tensor, Tensor]:
-        """Local amplitudes and spectrum of the image; PixelDNC's maps and the prior are kept."""
+        """Local amplitudes and spectrum of the image; PixelDNC's maps, the prior and how much was
+        changed so far are kept."""
         fgm, pixel_dnc = self.restorer.ise.fgm, self.restorer.pixel_dnc
-        energy = statistics = whole = around = torch.zeros(())
+        energy = statistics = whole = around = self.change = torch.zeros(())
         for window in self.windows:
-            bands = self.given(window)
+            filtered = self.filtered(window)
+            unlit = bands_of(filtered)
+            bands = self.lit(unlit, window)
+            change = change_of(self.padded(window), filtered, unlit, bands)
+            self.change = self.change + self.share(window) * change
             squares = bands.square()
             colours = colour_moments(bands, squares)
             energy = energy + self.on_grid(squares, window, fgm.grid)
@@ -299,7 +304,11 @@ class Walk:
 
     def given(self, window: Window) -> Tensor:
         """Bands (1, 48, h, w) of the image as PixelFilter leaves it, in another light."""
-        return mapped(bands_of(self.filtered(window)), window.of(self.lighting))
+        return self.lit(bands_of(self.filtered(window)), window)
+
+    def lit(self, bands: Tensor, window: Window) -> Tensor:
+        """The bands of a window in another light."""
+        return mapped(bands, window.of(self.lighting))
 
     def filtered(self, window: Window) -> Tensor:
         """Pixels (1, 3, 4 h, 4 w) as PixelFilter leaves them."""
