@@ -26,17 +26,15 @@ def cosines(device: torch.device) -> tuple[Tensor, Tensor]:
     return rows[::2], rows[1::2]
 
 
-def down(squares: Tensor) -> Tensor:
+def down(squares: Tensor, even: Tensor, odd: Tensor) -> Tensor:
     """Squares (SQUARE, ...) -> their DCT along the first side, even frequencies before odd ones."""
-    even, odd = cosines(squares.device)
     first, second = squares.flatten(1).split(CELL)
     second = second.flip(0)
     return torch.cat([even @ (first + second), odd @ (first - second)]).view(squares.shape)
 
 
-def up(frequencies: Tensor) -> Tensor:
+def up(frequencies: Tensor, even: Tensor, odd: Tensor) -> Tensor:
     """The inverse of `down`."""
-    even, odd = cosines(frequencies.device)
     mirrored, turned = frequencies.flatten(1).split(CELL)
     mirrored, turned = even.T @ mirrored, odd.T @ turned
     whole = torch.cat([mirrored + turned, (mirrored - turned).flip(0)])
@@ -45,12 +43,14 @@ def up(frequencies: Tensor) -> Tensor:
 
 def transformed(squares: Tensor) -> Tensor:
     """Squares (SQUARE, SQUARE, ...) -> their DCT, that across first: (SQUARE, SQUARE, ...)."""
-    return down(down(squares).transpose(0, 1))
+    rows = cosines(squares.device)
+    return down(down(squares, *rows).transpose(0, 1), *rows)
 
 
 def rebuilt(frequencies: Tensor) -> Tensor:
     """The inverse of `transformed`."""
-    return up(up(frequencies).transpose(0, 1))
+    rows = cosines(frequencies.device)
+    return up(up(frequencies, *rows).transpose(0, 1), *rows)
 
 
 def fine(device: torch.device) -> Tensor:
