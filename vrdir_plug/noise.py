@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .bands import CELL, LEAK, linear, zeroed
+from .bands import CELL, Judgement
 
 SQUARE = 2 * CELL  # pixels of a side; squares begin at every cell, so four of them see a pixel
 LEVELS = 5  # of luminance, evenly from 0 to 1, at which the noise is told
@@ -122,18 +122,15 @@ class NoiseFilter(nn.Module):
 
     def __init__(self, known: int) -> None:
         super().__init__()
-        into, out = nn.Conv2d(known, 16, 1), zeroed(nn.Conv2d(16, 1, 1))
-        nn.init.constant_(torch.as_tensor(out.bias), -0.5)
-        self.asks: Any = nn.ModuleList([into, out])
+        self.asks: Any = Judgement(known)
 
     def chance(self, known: Tensor) -> Tensor:
         """Of there being noise (N,), by what is known of images (N, known)."""
-        into, out = self.asks
-        return (4 * linear(out, F.leaky_relu(linear(into, known), LEAK))[:, 0]).sigmoid()
+        return self.asks.chance(known)
 
     def share(self, known: Tensor) -> Tensor:
         """Of the noise that is taken away (N,): none where it is hardly likely."""
-        return self.most * (2 * self.chance(known) - 0.5).clamp(0, 1)
+        return self.most * self.asks.share(known)
 
     def levels(self, windows: Tensor) -> tuple[Tensor, Tensor]:
         """What `response.windows_of` gives -> variance of the noise of the luminance at each of the
@@ -176,5 +173,6 @@ class NoiseFilter(nn.Module):
         # the fewer frequencies a square needs, the more of its noise is gone
         weight = 1 / kept.sum((0, 1))
         cells = added(rebuilt(frequencies * kept * weight))
-        cells = cells / added(weight.expand(SQUARE, SQUARE, *weight.shape))[:1, :1]
+        weight = weight[:, 1:] + weight[:, :-1]
+        cells = cells / (weight[..., 1:] + weight[..., :-1])
         return cells.permute(2, 3, 0, 4, 1).flatten(3).flatten(1, 2)

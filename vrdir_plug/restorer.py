@@ -165,8 +165,8 @@ def degradation_of(gate: Tensor, change: Tensor) -> Tensor:
 def change_of(images: Tensor, filtered: Tensor, bands: Tensor, lit: Tensor) -> Tensor:
     """Mean square of what filters (N, 3, H, W) and light (N, 48, h, w) have changed (N,): that in
     one pixel of each cell, and that in the mean of each cell."""
-    pixels = (filtered - images)[..., ::CELL, ::CELL].float()
-    means = (lit - bands)[:, :: CELL**2] / CELL
+    before, after = (planes[..., ::CELL, ::CELL].float() for planes in (images, filtered))
+    pixels, means = after - before, (lit[:, :: CELL**2] - bands[:, :: CELL**2]) / CELL
     return pixels.square().mean((1, 2, 3)) + means.square().mean((1, 2, 3))
 
 

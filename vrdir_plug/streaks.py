@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .bands import CELL, LEAK, full_precision, linear, zeroed
+from .bands import CELL, Judgement, full_precision
 
 REACH = 3  # pixels around that are looked at
 
@@ -61,9 +61,7 @@ class StreakFilter(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        into, out = nn.Conv2d(4 * len(self.levels) + 1, 16, 1), zeroed(nn.Conv2d(16, 1, 1))
-        nn.init.constant_(torch.as_tensor(out.bias), -0.5)
-        self.asks: Any = nn.ModuleList([into, out])
+        self.asks: Any = Judgement(4 * len(self.levels) + 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W), H and W divisible by 4 -> the same in float32."""
@@ -103,15 +101,15 @@ class StreakFilter(nn.Module):
 
     def chance(self, signs: Tensor) -> Tensor:
         """Of there being streaks (N,), by the means of the signs (N, 13)."""
-        into, out = self.asks
-        counts = (signs[:, :-1] + 1e-3).log().unflatten(1, (len(self.levels), 4))
-        # what is bright across, against all else
-        upright = counts[..., :1]
-        known = torch.cat([upright - counts[..., 1:], 0.3 * upright + 1], 2).flatten(1)
-        known = torch.cat([known, signs[:, -1:]], 1)
-        asked = linear(out, F.leaky_relu(linear(into, known), LEAK))
-        return (4 * asked[:, 0]).sigmoid()
+        return self.asks.chance(self.known_of(signs))
 
     def share(self, signs: Tensor) -> Tensor:
         """Of the streaks that is taken away (N,): none where they are hardly likely."""
-        return (2 * self.chance(signs) - 0.5).clamp(0, 1)
+        return self.asks.share(self.known_of(signs))
+
+    def known_of(self, signs: Tensor) -> Tensor:
+        """What is bright across, against all else, and the luminance (N, 13)."""
+        counts = (signs[:, :-1] + 1e-3).log().unflatten(1, (len(self.levels), 4))
+        upright = counts[..., :1]
+        known = torch.cat([upright - counts[..., 1:], 0.3 * upright + 1], 2).flatten(1)
+        return torch.cat([known, signs[:, -1:]], 1)
