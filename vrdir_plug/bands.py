@@ -5,6 +5,7 @@ Shapes are (N, channels, height, width).
 
 import math
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
