@@ -1,4 +1,4 @@
-"""Trains the stage "ise" with something changed, BandGains at rest: the rows of docs/ablations.md.
+"""Trains the stage "ise" with something changed, and none after it: docs/ablations.md's rows.
 
 `python tools/ablate.py VARIANT OPTIONS`, with the options of `vrdir train`; --start among them.
 """
@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from vrdir_plug import cli, training
 
-ISE = training.STAGES[-2]
+PLACE = next(n for n, stage in enumerate(training.STAGES) if stage.name == "ise")
+ISE = training.STAGES[PLACE]
 VARIANTS = {
     "prior-frozen": replace(ISE, learns=(".ise.",), pace=0.6),
     "pixel-dnc-frozen": replace(ISE, learns=(".encoder.", ".decoder.", ".ise.")),
@@ -22,7 +23,7 @@ VARIANTS = {
 def main(variant: str, *options: str) -> int:
     if variant not in VARIANTS:
         sys.exit(f"there is no variant {variant!r}; the variants are: {', '.join(VARIANTS)}")
-    training.STAGES = (*training.STAGES[:-2], VARIANTS[variant])
+    training.STAGES = (*training.STAGES[:PLACE], VARIANTS[variant])
     return cli.main(["train", *options])
 
 

@@ -1,6 +1,6 @@
-"""Weights of the network before NoiseFilter and the coherence of edges, brought into it.
+"""Weights of an earlier format brought into the network of today.
 
-`python tools/grow.py STAGE OLD OPTIONS` reads the folder OLD, of format 6 or of today's, and trains
+`python tools/grow.py STAGE OLD OPTIONS` reads the folder OLD, of format 6 or later, and trains
 one stage of `vrdir train` alone, whose options it takes, --start apart. Under torchrun it is
 `torchrun --nproc-per-node 2 tools/grow.py STAGE OLD OPTIONS`.
 """

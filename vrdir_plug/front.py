@@ -31,6 +31,7 @@ from .ise import DNC
 from .noise import NoiseFilter
 from .response import (
     REACH,
+    STRONGEST,
     FrequencyResponse,
     filtered_by,
     power_spectrum,
@@ -149,7 +150,8 @@ class PixelFilter(nn.Module):
         gains = 3 * linear(out, F.leaky_relu(linear(into, known), LEAK))
         gains = (self.most * (gains / self.most).tanh()).expm1()
         bands = wavelets(self.steps, known.device)
-        return (1 + torch.einsum("nb,byx->nyx", gains, bands)) * self.response(spectrum, known)
+        response = (1 + torch.einsum("nb,byx->nyx", gains, bands)) * self.response(spectrum, known)
+        return response.clamp(max=STRONGEST)
 
     def known_of(self, means: Tensor) -> Tensor:
         """What tells blur, noise, large pixels and ragged edges apart (N, known)."""

@@ -6,9 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .response import STRONGEST
+
 FINE = 0.2  # cycles in a pixel: detail that is finer
+COHERENT, BETWEEN = 0.4, (0.14, 0.3)  # what detail of so many cycles must be, of 1, or it is lost
+LEAST = 0.1  # of a frequency that is kept
+WIENER = 0.25  # share of Wiener's filter in what a response is to be
+ROUNDING = 1e-7  # about the power of rounding to 8 bits
 CARE = 2.0  # what weight a change has that mends nothing
 DARE = 0.05  # the least share of its error that an image must lose for a change to be worth it
+DARE_TEACHER = 0.01  # the same of a `consistency_loss`
 
 
 def pixel_loss(restored: Tensor, clean: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -50,20 +57,41 @@ def filtering(left: Tensor, moved: Tensor, filterable: Tensor) -> Tensor:
 
 
 def response_loss(response: Tensor, degraded: Tensor, clean: Tensor, filterable: Tensor) -> Tensor:
-    """`filter_loss` of a frequency response (N, h, w) on windows (N, count, h, w) of both images.
-
-    By Parseval's theorem what is left of clean power S behind a response R is S - 2 R X + R^2 P,
-    with X the real part of the cross spectrum and P the degraded power; the best is Wiener's X / P.
-    """
+    """`filter_loss` of a frequency response (N, h, w) on windows (N, count, h, w) of both images:
+    how far its logarithm is from that of the `wanted_response`, each distance from frequency zero
+    as important as any other."""
     wanted, given = (torch.fft.fft2(windows, norm="ortho") for windows in (clean, degraded))
-    cross = (wanted * given.conj()).real.mean(1)
+    cross = (wanted * given.conj()).mean(1)
     clean_power, power = (torch.view_as_real(f).square().sum(4).mean(1) for f in (wanted, given))
     along = torch.fft.fftfreq(response.shape[2], device=response.device)
-    fine = (along[:, None].square() + along.square() > FINE**2) * power
-    before = (clean_power - 2 * cross + power).mean((1, 2))
-    left = (clean_power - 2 * response * cross + response.square() * power).mean((1, 2))
-    moved = ((response - 1).square() * power).mean((1, 2)) / (fine.mean((1, 2)) + 1e-6)
-    return filtering(left / (before + 1e-6), CARE * (moved + 1e-4).sqrt(), filterable)
+    frequency = (along[:, None].square() + along.square()).sqrt()
+    best = wanted_response(cross, clean_power, power, frequency).log()
+    weights = (frequency > 0) / frequency.clamp(min=along[1])  # the mean always stays
+    left, before = (
+        (difference.square() * weights).mean((1, 2)) / weights.mean()
+        for difference in (response.clamp(min=LEAST).log() - best, best)
+    )
+    moved = ((response - 1).square() * power).mean((1, 2))
+    moved = moved / (((frequency > FINE) * power).mean((1, 2)) + 1e-6)
+    return filtering(left / (before + 0.05), CARE * (moved + 1e-4).sqrt(), filterable)
+
+
+def wanted_response(cross: Tensor, clean: Tensor, power: Tensor, frequency: Tensor) -> Tensor:
+    """What each frequency is best multiplied by, by the cross spectrum X (N, h, w) of the clean
+    image and the degraded one, and by the power of both, S and P.
+
+    Wiener's filter, X / P, comes nearest in pixels. Recognisers see more in an image that has the
+    amplitudes of a clean one, sqrt(S / P) (power spectrum equalisation); so it is a geometric mean
+    of both (Andrews and Hunt, Digital Image Restoration, 1977), mostly the latter. Where detail is
+    not coherent any more, as behind rough glass, it is Wiener's.
+    """
+    between = ((frequency > BETWEEN[0]) & (frequency <= BETWEEN[1])).float()
+    wiener, equal = cross / (power + ROUNDING), (clean / (power + ROUNDING)).sqrt()
+    coherence = cross.abs() / ((clean * power).sqrt() + ROUNDING)
+    coherence = (coherence * between).sum((1, 2)) / between.sum()
+    mean = wiener.abs() ** WIENER * equal ** (1 - WIENER)
+    found = torch.where((coherence > COHERENT)[:, None, None], mean, wiener.real)
+    return found.clamp(LEAST, STRONGEST)
 
 
 def squared(images: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ BLOCK = 128  # pixels that are filtered at once, along each side; with what the 
 WINDOWS = 7  # in which the spectrum is taken, along each side of the image
 RINGS = 23  # distances from frequency zero, each of one cycle in SIDE pixels
 WIDTH = 12
+STRONGEST = 3.5  # times is a frequency's amplitude made at most; recognisers mind more of it
 
 
 def places(length: int, device: torch.device, margin: int = 0) -> Tensor:

@@ -18,6 +18,7 @@ from .bands import (
     BANDS,
     CELL,
     SPECTRUM,
+    Judgement,
     bands_of,
     conv,
     cropped,
@@ -85,6 +86,24 @@ def decoder(config: RestorerConfig) -> nn.Sequential:
     return nn.Sequential(last)
 
 
+class Worth(Judgement):
+    """Ours: whether recognisers see more in an image for what ISE and SAD would change in it, by
+    what is known before any of that is computed: its spectrum, FGM's shares, the score of its
+    degradation. At first all of it is made.
+
+    A few convolutions help in noise and in the dark; where filters and light have mended an image
+    already they cost it more than they bring.
+    """
+
+    def __init__(self, branches: int):
+        super().__init__(branches + SPECTRUM + 1, likely=0.5)
+
+    @staticmethod
+    def known(shares: Tensor, seen: Tensor, degradation: Tensor) -> Tensor:
+        """(N, branches), (N, SPECTRUM), (N,) -> what it is judged by (N, known)."""
+        return torch.cat([shares, 0.1 * seen, degradation[:, None]], 1)
+
+
 class BandGains(nn.Module):
     """Ours, last of all: every band of what is restored has a gain from 0 to 2, by FGM's shares of
     the branches and the spectrum of the image. Clean images keep theirs.
@@ -141,25 +160,27 @@ def check_images(images: Tensor) -> None:
 
 class Judged(NamedTuple):
     """What is known of images before they are enhanced: their bands (N, 48, h, w), normalised;
-    E's features (N, C, h, w); FGM's gate (N, branches, h, w); their spectrum (N, SPECTRUM); what
-    shares of the branches the whole image asks for (N, branches); how degraded they are (N,)."""
+    local amplitudes and logits for FGM (N, 48, grid, grid), (N, branches); their spectrum
+    (N, SPECTRUM); what shares of the branches the whole image asks for (N, branches); how degraded
+    they are (N,); how much of the enhancement they are given (N,)."""
 
     bands: Tensor
-    features: Tensor
-    gate: Tensor
+    amplitude: Tensor
+    prior: Tensor
     seen: Tensor
     shares: Tensor
     degradation: Tensor
+    kept: Tensor
 
 
 FAR = 0.05  # root mean square of what filters and light change, of which a clean image has less
 
 
-def degradation_of(gate: Tensor, change: Tensor) -> Tensor:
-    """What is not clean (N,): the share of the gate that the last branch, that of clean images,
-    does not have; and as FGM sees nothing of what was mended before it, the mean square `change`
-    (N,) that this was."""
-    return 1 - gate[:, -1].float().mean((1, 2)) * (-change.sqrt() / FAR).exp()
+def degradation_of(shares: Tensor, change: Tensor) -> Tensor:
+    """What is not clean (N,): the share that the last branch, that of clean images, does not have;
+    and as FGM sees nothing of what was mended before it, the mean square `change` (N,) that this
+    was."""
+    return 1 - shares[:, -1] * (-change.sqrt() / FAR).exp()
 
 
 def change_of(images: Tensor, filtered: Tensor, bands: Tensor, lit: Tensor) -> Tensor:
@@ -182,9 +203,9 @@ class Rebuilt(NamedTuple):
     given: Tensor
 
 
-def as_they_came(rebuilt: Rebuilt, images: Tensor) -> Tensor:
+def as_they_came(restored: Tensor, images: Tensor) -> Tensor:
     """Restored images clamped, in the size, precision and layout of those that came."""
-    restored = cropped(rebuilt.images.clamp(0, 1), *images.shape[-2:])
+    restored = cropped(restored.clamp(0, 1), *images.shape[-2:])
     # a model may `.view` what it is given
     return torch.empty_like(images).copy_(restored)
 
@@ -201,11 +222,11 @@ class Restorer(nn.Module):
         config: the name of a profile ("fast", "strong", "paper") or a RestorerConfig. The
             weights start untrained, at the identity where the profile has an input skip;
             `Restorer.from_pretrained` brings trained ones.
-        mode: how images below the config's `bypass` come back as they were. "select" restores
-            every image and then takes which of the two it should be: one graph, and always the
-            same time. "skip" restores only the others, which saves most of the time that clean
-            images cost; a GPU waits until it is known which they are. Under torch.compile and
-            torch.export it selects. The pixels are the same.
+        mode: how images below the config's `bypass` come back as they were, and others without
+            an enhancement that is worth nothing to them. "select" computes all of it for every
+            image and then takes what it should be: one graph, and always the same time. "skip"
+            computes only what is needed; a GPU waits until it is known which that is. Under
+            torch.compile and torch.export it selects. The pixels are the same.
     """
 
     def __init__(self, config: str | RestorerConfig = "fast", mode: str = "select"):
@@ -221,6 +242,7 @@ class Restorer(nn.Module):
         self.light: Any = None if self.config.published else Light()
         self.pixel_dnc: Any = None if self.config.published else PixelDNC()
         self.decoder = decoder(self.config)
+        self.worth: Any = None if self.config.published else Worth(self.config.branches)
         self.gains: Any = None if self.config.published else BandGains(self.config.branches)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -245,22 +267,28 @@ class Restorer(nn.Module):
         if images.shape[0] == 0:
             return images
         padded = self.padded(images.to(self.dtype))
-        if self.config.bypass == 0:
-            return as_they_came(self.rebuild(padded), images)
+        if self.config.published:
+            return as_they_came(self.rebuild(padded).images, images)
         judged = self.judge(padded)
         if self.mode == "skip" and not torch.compiler.is_compiling():
-            return self.restore_degraded(images, judged)
+            return self.restore_some(images, judged)
+        restored = as_they_came(self.enhance(judged).images, images)
+        if self.config.bypass == 0:
+            return restored
         clean = judged.degradation < self.config.bypass
-        restored = as_they_came(self.enhance(judged), images)
         return torch.where(clean[:, None, None, None], images, restored)
 
-    def restore_degraded(self, images: Tensor, judged: Judged) -> Tensor:
-        """The images, of which only those with a score from the bypass on are enhanced."""
+    def restore_some(self, images: Tensor, judged: Judged) -> Tensor:
+        """The images, of which only those with a score from the bypass on are restored, and only
+        those enhanced to which it is worth anything."""
         restored = images.clone()
         degraded = judged.degradation >= self.config.bypass
-        if degraded.any():
-            some = self.enhance(Judged(*(part[degraded] for part in judged)))
-            restored[degraded] = as_they_came(some, images[degraded])
+        worth = judged.kept > 0
+        for chosen, enhanced in ((degraded & worth, True), (degraded & ~worth, False)):
+            if chosen.any():
+                some = Judged(*(part[chosen] for part in judged))
+                rebuilt = self.enhance(some).images if enhanced else self.finished(some.bands, some)
+                restored[chosen] = as_they_came(rebuilt, images[chosen])
         return restored
 
     def degradation(self, images: Tensor) -> Tensor:
@@ -270,8 +298,8 @@ class Restorer(nn.Module):
             images: as for a call.
 
         Returns:
-            A score for each image, (N,) float32, from 0 (clean) to 1: the share of the gate that
-            the clean branch does not have, and how much was mended before the gate.
+            A score for each image, (N,) float32, from 0 (clean) to 1: what FGM does not give to
+            the branch of clean images, and how much was mended before.
 
         Raises:
             As a call does; ValueError for the profile "paper", which has no clean branch.
@@ -291,7 +319,7 @@ class Restorer(nn.Module):
         return self.enhance(self.judge(images, branch), branch)
 
     def judge(self, images: Tensor, branch: Tensor | None = None) -> Judged:
-        """The first part of `rebuild`, up to FGM's gate."""
+        """The first part of `rebuild`: all that is done to the pixels before E."""
         filtered = self.pixel_filter(self.streak_filter(images))
         unlit = bands_of(filtered)
         bands = self.light(unlit)
@@ -301,12 +329,11 @@ class Restorer(nn.Module):
             seen = spectrum_in(bands, energy)
             amplitude = self.ise.fgm.amplitude(energy)
             prior = self.ise.fgm.prior(seen)
-        shares = prior.softmax(1)
+            shares = prior.softmax(1)
+            degradation = degradation_of(shares, change)
+            kept = self.worth.share(self.worth.known(shares, seen, degradation))
         bands = self.pixel_dnc(bands, energy, seen, shares if branch is None else branch)
-        bands = bands.to(images.dtype)
-        features = self.encoder(bands)  # (N, C, H/4, W/4)
-        gate = self.ise.fgm(features, amplitude, prior)
-        return Judged(bands, features, gate, seen, shares, degradation_of(gate, change))
+        return Judged(bands.to(images.dtype), amplitude, prior, seen, shares, degradation, kept)
 
     def normalise(self, filtered: Tensor, branch: Tensor) -> Tensor:
         """What PixelFilter gives -> the bands that E is given, by shares (N, branches): what
@@ -319,15 +346,29 @@ class Restorer(nn.Module):
         return normalised
 
     def enhance(self, judged: Judged, branch: Tensor | None = None) -> Rebuilt:
-        """The second part: ISE's blocks and SAD, on all images that are given."""
-        given, features, gate, seen, shares, _ = judged
-        enhanced = self.ise(features, used(gate, branch), seen)
-        if self.config.skip:
-            bands = given + self.decoder(enhanced - features)
-        else:
-            bands = self.decoder(enhanced)
-        bands = self.gains(bands, used(gate, branch).float().mean((2, 3)), seen)
-        return Rebuilt(image_of(bands), gate, shares, enhanced, given)
+        """The second part: E, FGM, ISE's blocks and SAD, on all images that are given."""
+        features = self.encoder(judged.bands)  # (N, C, H/4, W/4)
+        gate = self.ise.fgm(features, judged.amplitude, judged.prior)
+        enhanced = self.ise(features, used(gate, branch), judged.seen)
+        decoded = self.decoded(features, enhanced)
+        bands = self.blended(judged.bands, decoded, judged.kept[:, None, None, None])
+        restored = self.finished(bands, judged, branch)
+        return Rebuilt(restored, gate, judged.shares, enhanced, judged.bands)
+
+    def decoded(self, features: Tensor, enhanced: Tensor) -> Tensor:
+        """SAD on what ISE made of E's features, or on what it changed in them."""
+        decoded: Tensor = self.decoder(enhanced - features if self.config.skip else enhanced)
+        return decoded
+
+    def blended(self, given: Tensor, decoded: Tensor, kept: Tensor) -> Tensor:
+        """The bands that E was given with the share `kept` of what SAD says."""
+        change = decoded if self.config.skip else decoded - given
+        return plus_product(given, change, kept.to(change.dtype))
+
+    def finished(self, bands: Tensor, judged: Judged, branch: Tensor | None = None) -> Tensor:
+        """Bands (N, 48, h, w) -> images (N, 3, H, W), not clamped."""
+        shares = judged.shares if branch is None else branch
+        return image_of(self.gains(bands, shares, judged.seen))
 
     def rebuild_as_published(self, images: Tensor, branch: Tensor | None) -> Rebuilt:
         """From nothing but the features."""

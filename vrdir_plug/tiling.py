@@ -169,16 +169,14 @@ class Walk:
             self.response = self.restorer.pixel_filter.asked(known, self.see_power(known))
         self.lighting = self.see_light()
         amplitude, seen = self.see_pixels()
-        features, gate = self.see_features(amplitude)
-        bypass = self.restorer.config.bypass
-        if bypass and bool(degradation_of(gate, self.change) < bypass):
+        shares = self.prior.softmax(1)
+        degradation = degradation_of(shares, self.change)
+        if bool(degradation < self.restorer.config.bypass):
             place.copy_(self.image)
             return
-        enhanced = features
-        for block in self.restorer.ise.blocks:
-            enhanced = self.enhance(block, enhanced, gate, seen)  # type: ignore[arg-type]
-        shares = gate.float().mean((2, 3))
-        for window, bands in self.decoded(features, enhanced):
+        worth = self.restorer.worth
+        kept = worth.share(worth.known(shares, seen, degradation))
+        for window, bands in self.enhanced(amplitude, seen, kept):
             target = place[..., CELL * window.top :, CELL * window.left :]
             pixels = image_of(self.restorer.gains(bands, shares, seen)).clamp(0, 1)
             target = target[..., : pixels.shape[2], : pixels.shape[3]]
@@ -285,17 +283,25 @@ class Walk:
             part.copy_(block.mixed(window.of(features), part, window.of(gate), values))
         return made
 
-    def decoded(self, features: Tensor, enhanced: Tensor) -> Iterator[tuple[Window, Tensor]]:
-        """The restored bands (1, 48, h, w) of each window."""
-        decoder, skip = self.restorer.decoder, self.restorer.config.skip
+    def enhanced(
+        self, amplitude: Tensor, seen: Tensor, kept: Tensor
+    ) -> Iterator[tuple[Window, Tensor]]:
+        """The restored bands (1, 48, h, w) of each window, from local amplitudes, the spectrum and
+        how much of the enhancement is made."""
+        if not kept.any():
+            yield from ((window, self.bands(window)) for window in self.windows)
+            return
+        features, gate = self.see_features(amplitude)
+        enhanced = features
+        for block in self.restorer.ise.blocks:
+            enhanced = self.enhance(block, enhanced, gate, seen)  # type: ignore[arg-type]
 
         def decode(wide: Window) -> Tensor:
-            change = wide.of(enhanced) - wide.of(features) if skip else wide.of(enhanced)
-            return decoder(change)
+            return self.restorer.decoded(wide.of(features), wide.of(enhanced))
 
         for window in self.windows:
-            bands = self.around(window, 1, decode)
-            yield window, self.bands(window) + bands if skip else bands
+            decoded = self.around(window, 1, decode)
+            yield window, self.restorer.blended(self.bands(window), decoded, kept)
 
     def around(self, window: Window, reach: int, local: Callable[[Window], Tensor]) -> Tensor:
         """A window of what a local function gives for a window and all that it reaches."""
