@@ -7,8 +7,8 @@ from vrdir_plug.restorer import Restorer
 
 
 def moved(config: RestorerConfig) -> Restorer:
-    """Every weight moved at random, every image taken to be veiled, of a narrow range, streaked and
-    noisy by half, and half as worth being enhanced."""
+    """Every weight moved at random, every image taken to be veiled, of a narrow range, and streaked
+    and noisy by half."""
     torch.manual_seed(2)
     restorer = Restorer(config)
     # ours has more parts in a row: moved further, they make of rounding what looks like a fault
@@ -20,10 +20,10 @@ def moved(config: RestorerConfig) -> Restorer:
             restorer.light.veil_switch.switch[0] = 0
             restorer.light.range_switch.switch[0] = 1
             # what is multiplied by more than other parts can take shows nothing of them, nor do
-            # streaks or noise that are surely there or surely not, or an enhancement
+            # streaks or noise that are surely there or surely not
             pixel_filter = restorer.pixel_filter
             response, chances = pixel_filter.response, [restorer.streak_filter.asks[1]]
-            chances += [pixel_filter.noise_filter.asks[1], restorer.worth[1]]
+            chances.append(pixel_filter.noise_filter.asks[1])
             for layer in chances:
                 layer.bias.fill_(0)
             for layer in (response.says, response.asks[1], *chances):

@@ -274,27 +274,6 @@ def test_skipping_enhances_only_the_images_that_need_it(gated: Restorer) -> None
 
 
 @pytest.mark.parametrize("restorer", CONFIGS[:1], indirect=True, ids=lambda c: c.profile)
-def test_where_it_is_worth_nothing_filter_and_light_are_all_there_is(restorer: Restorer) -> None:
-    """And if the mode is "skip", E, FGM, ISE and SAD do not run at all."""
-    enhanced: list[int] = []
-    restorer.encoder.register_forward_pre_hook(lambda _, inputs: enhanced.append(len(inputs[0])))
-    images = light_and_dark()
-    judged = restorer.judge(restorer.padded(images))
-    known = restorer.worth.known(judged.shares, judged.seen, judged.degradation)
-    with torch.no_grad():  # surely for some of them, surely not for others
-        restorer.worth[1].weight *= 1000
-        restorer.worth[1].bias -= (restorer.worth.chance(known).logit() / 4).mean()
-    kept = restorer.worth.share(known).detach()
-    assert 0 < (kept == 0).sum() < 4
-    without = restorer.finished(judged.bands, judged).clamp(0, 1)[..., :30, :45]
-    for restorer.mode in ("select", "skip"):
-        restored = restorer(images)
-        same = (restored - without).abs().amax((1, 2, 3)) < 1e-6
-        assert torch.equal(same, kept == 0)
-    assert enhanced == [4, int((kept > 0).sum())]
-
-
-@pytest.mark.parametrize("restorer", CONFIGS[:1], indirect=True, ids=lambda c: c.profile)
 def test_a_graph_selects_whatever_the_mode(gated: Restorer) -> None:
     images = light_and_dark()
     selecting = torch.export.export(gated, (images,)).module()

@@ -91,7 +91,6 @@ def test_a_stage_moves_what_learns_and_nothing_else(images: list[Tensor]) -> Non
         "decoder",
         "branches",
         "ise",
-        "worth",
         "gains",
     ]
     assert [stage.name for stage in training.STAGES] == names
@@ -102,7 +101,7 @@ def test_the_published_network_has_no_stages_of_ours(images: list[Tensor]) -> No
     state = training.Run(images, Restorer(published), teachers(), 25, 8, 1e-3, seed=1)
     names = [stage.name for n, stage in enumerate(training.STAGES) if state.steps_of(n)]
     assert names == ["encoder", "decoder", "branches", "ise"]
-    state.stage = len(training.STAGES) - 3
+    state.stage = len(training.STAGES) - 2
     state.step = state.stage_steps
     assert state.finished()
 
@@ -140,7 +139,7 @@ def test_train_is_interrupted_and_goes_on(
             signal.raise_signal(signal.SIGINT)
         return advance(self)
 
-    settings: Any = {"teachers": teachers(), "folder": tmp_path, "steps": 94, "batch": 4}
+    settings: Any = {"teachers": teachers(), "folder": tmp_path, "steps": 90, "batch": 4}
     with monkeypatch.context() as patched:
         patched.setattr(training.Run, "advance", press_ctrl_c)
         assert training.train(images, profile=TINY, **settings) is False
@@ -152,7 +151,7 @@ def test_train_is_interrupted_and_goes_on(
 def test_the_log_has_rates_and_tensorboard_the_same(images: list[Tensor], tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    settings: Any = {"teachers": teachers(), "folder": tmp_path, "steps": 94, "batch": 2}
+    settings: Any = {"teachers": teachers(), "folder": tmp_path, "steps": 90, "batch": 2}
     assert training.train(images, profile=TINY, tensorboard=True, **settings)
     lines = [line.split(",") for line in (tmp_path / progress.LOG).read_text().splitlines()]
     last = [line[3:] for line in lines if line[:2] == ["ise", "20"]]
@@ -215,27 +214,6 @@ def test_noise_is_taken_away_where_less_of_the_error_is_left_then() -> None:
     assert slopes[0] < -1e-4 and slopes[1] > 1e-4
 
 
-def test_enhancing_is_worth_what_a_teacher_sees_more() -> None:
-    torch.manual_seed(0)
-    restorer = moved(TINY)
-    learner = training.Learner(restorer, teachers())
-    images, families = torch.rand(2, 3, 64, 64), torch.zeros(2, 5)
-    with torch.no_grad():
-        judged = restorer.judge(images)
-        enhanced = restorer.enhance(judged._replace(kept=torch.ones(2))).images.clamp(0, 1)
-        alone = restorer.finished(judged.bands, judged).clamp(0, 1)
-    looks: Any = lambda images: [images, 20 * images.flatten(1)]  # noqa: E731
-    slopes = []
-    for clean in (enhanced, alone):
-        pairs = data.Pairs(clean, images, families, torch.zeros(2))
-        terms = training.worth_loss(learner, pairs, [looks], torch.Generator())
-        terms["worth"].backward()
-        bias = restorer.worth[1].bias
-        slopes.append(float(bias.grad))
-        bias.grad = None
-    assert slopes[0] < -1e-4 and slopes[1] > 1e-4
-
-
 def test_the_ablations_freeze_what_they_say(
     images: list[Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,7 +224,7 @@ def test_the_ablations_freeze_what_they_say(
     for name in tool["VARIANTS"]:
         monkeypatch.setattr(training, "STAGES", before)
         assert tool["main"](name, "--out", "x") == 3
-        assert training.STAGES[:-1] == before[:-3]
+        assert training.STAGES[:-1] == before[:-2]
         learner = run(images).learner
         training.release(learner, training.STAGES[-1].learns)
         parts = {n.split(".")[1] for n, p in learner.named_parameters() if p.requires_grad}

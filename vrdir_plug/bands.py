@@ -135,22 +135,22 @@ LEAK = 0.1
 
 
 class Judgement(nn.ModuleList):
-    """Whether something is to be done to images, by what is known of them (N, known).
-    At first it is not likely, or as likely as it is asked for, in quarters of a logit."""
+    """Whether images have something that can be taken away, by what is known of them (N, known).
+    At first nothing is likely."""
 
-    def __init__(self, known: int, likely: float = -0.5) -> None:
+    def __init__(self, known: int) -> None:
         into, out = nn.Conv2d(known, 16, 1), zeroed(nn.Conv2d(16, 1, 1))
-        nn.init.constant_(torch.as_tensor(out.bias), likely)
+        nn.init.constant_(torch.as_tensor(out.bias), -0.5)
         super().__init__([into, out])
 
     def chance(self, known: Tensor) -> Tensor:
-        """Of its being right (N,)."""
+        """Of there being any (N,)."""
         layers: Any = self
         into, out = layers
         return (4 * linear(out, F.leaky_relu(linear(into, known), LEAK))[:, 0]).sigmoid()
 
     def share(self, known: Tensor) -> Tensor:
-        """Of it that is done (N,): nothing where it is hardly likely to be right."""
+        """Of it that is taken away (N,): none where it is hardly likely."""
         return (2 * self.chance(known) - 0.5).clamp(0, 1)
 
 

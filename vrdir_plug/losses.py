@@ -15,7 +15,6 @@ WIENER = 0.25  # share of Wiener's filter in what a response is to be
 ROUNDING = 1e-7  # about the power of rounding to 8 bits
 CARE = 2.0  # what weight a change has that mends nothing
 DARE = 0.05  # the least share of its error that an image must lose for a change to be worth it
-DARE_TEACHER = 0.01  # the same of a `consistency_loss`
 
 
 def pixel_loss(restored: Tensor, clean: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -18,7 +18,6 @@ from .bands import (
     BANDS,
     CELL,
     SPECTRUM,
-    Judgement,
     bands_of,
     conv,
     cropped,
@@ -86,24 +85,6 @@ def decoder(config: RestorerConfig) -> nn.Sequential:
     return nn.Sequential(last)
 
 
-class Worth(Judgement):
-    """Ours: whether recognisers see more in an image for what ISE and SAD would change in it, by
-    what is known before any of that is computed: its spectrum, FGM's shares, the score of its
-    degradation. At first all of it is made.
-
-    A few convolutions help in noise and in the dark; where filters and light have mended an image
-    already they cost it more than they bring.
-    """
-
-    def __init__(self, branches: int):
-        super().__init__(branches + SPECTRUM + 1, likely=0.5)
-
-    @staticmethod
-    def known(shares: Tensor, seen: Tensor, degradation: Tensor) -> Tensor:
-        """(N, branches), (N, SPECTRUM), (N,) -> what it is judged by (N, known)."""
-        return torch.cat([shares, 0.1 * seen, degradation[:, None]], 1)
-
-
 class BandGains(nn.Module):
     """Ours, last of all: every band of what is restored has a gain from 0 to 2, by FGM's shares of
     the branches and the spectrum of the image. Clean images keep theirs.
@@ -162,7 +143,7 @@ class Judged(NamedTuple):
     """What is known of images before they are enhanced: their bands (N, 48, h, w), normalised;
     local amplitudes and logits for FGM (N, 48, grid, grid), (N, branches); their spectrum
     (N, SPECTRUM); what shares of the branches the whole image asks for (N, branches); how degraded
-    they are (N,); how much of the enhancement they are given (N,)."""
+    they are (N,)."""
 
     bands: Tensor
     amplitude: Tensor
@@ -170,7 +151,6 @@ class Judged(NamedTuple):
     seen: Tensor
     shares: Tensor
     degradation: Tensor
-    kept: Tensor
 
 
 FAR = 0.05  # root mean square of what filters and light change, of which a clean image has less
@@ -222,11 +202,11 @@ class Restorer(nn.Module):
         config: the name of a profile ("fast", "strong", "paper") or a RestorerConfig. The
             weights start untrained, at the identity where the profile has an input skip;
             `Restorer.from_pretrained` brings trained ones.
-        mode: how images below the config's `bypass` come back as they were, and others without
-            an enhancement that is worth nothing to them. "select" computes all of it for every
-            image and then takes what it should be: one graph, and always the same time. "skip"
-            computes only what is needed; a GPU waits until it is known which that is. Under
-            torch.compile and torch.export it selects. The pixels are the same.
+        mode: how images below the config's `bypass` come back as they were. "select" restores
+            every image and then takes which of the two it should be: one graph, and always the
+            same time. "skip" does not compute E and all behind it for them; a GPU waits until it
+            is known which they are. Under torch.compile and torch.export it selects. The pixels
+            are the same.
     """
 
     def __init__(self, config: str | RestorerConfig = "fast", mode: str = "select"):
@@ -242,7 +222,6 @@ class Restorer(nn.Module):
         self.light: Any = None if self.config.published else Light()
         self.pixel_dnc: Any = None if self.config.published else PixelDNC()
         self.decoder = decoder(self.config)
-        self.worth: Any = None if self.config.published else Worth(self.config.branches)
         self.gains: Any = None if self.config.published else BandGains(self.config.branches)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -271,24 +250,20 @@ class Restorer(nn.Module):
             return as_they_came(self.rebuild(padded).images, images)
         judged = self.judge(padded)
         if self.mode == "skip" and not torch.compiler.is_compiling():
-            return self.restore_some(images, judged)
+            return self.restore_degraded(images, judged)
         restored = as_they_came(self.enhance(judged).images, images)
         if self.config.bypass == 0:
             return restored
         clean = judged.degradation < self.config.bypass
         return torch.where(clean[:, None, None, None], images, restored)
 
-    def restore_some(self, images: Tensor, judged: Judged) -> Tensor:
-        """The images, of which only those with a score from the bypass on are restored, and only
-        those enhanced to which it is worth anything."""
+    def restore_degraded(self, images: Tensor, judged: Judged) -> Tensor:
+        """The images, of which only those with a score from the bypass on are enhanced."""
         restored = images.clone()
         degraded = judged.degradation >= self.config.bypass
-        worth = judged.kept > 0
-        for chosen, enhanced in ((degraded & worth, True), (degraded & ~worth, False)):
-            if chosen.any():
-                some = Judged(*(part[chosen] for part in judged))
-                rebuilt = self.enhance(some).images if enhanced else self.finished(some.bands, some)
-                restored[chosen] = as_they_came(rebuilt, images[chosen])
+        if degraded.any():
+            some = self.enhance(Judged(*(part[degraded] for part in judged)))
+            restored[degraded] = as_they_came(some.images, images[degraded])
         return restored
 
     def degradation(self, images: Tensor) -> Tensor:
@@ -331,9 +306,8 @@ class Restorer(nn.Module):
             prior = self.ise.fgm.prior(seen)
             shares = prior.softmax(1)
             degradation = degradation_of(shares, change)
-            kept = self.worth.share(self.worth.known(shares, seen, degradation))
         bands = self.pixel_dnc(bands, energy, seen, shares if branch is None else branch)
-        return Judged(bands.to(images.dtype), amplitude, prior, seen, shares, degradation, kept)
+        return Judged(bands.to(images.dtype), amplitude, prior, seen, shares, degradation)
 
     def normalise(self, filtered: Tensor, branch: Tensor) -> Tensor:
         """What PixelFilter gives -> the bands that E is given, by shares (N, branches): what
@@ -350,25 +324,12 @@ class Restorer(nn.Module):
         features = self.encoder(judged.bands)  # (N, C, H/4, W/4)
         gate = self.ise.fgm(features, judged.amplitude, judged.prior)
         enhanced = self.ise(features, used(gate, branch), judged.seen)
-        decoded = self.decoded(features, enhanced)
-        bands = self.blended(judged.bands, decoded, judged.kept[:, None, None, None])
-        restored = self.finished(bands, judged, branch)
-        return Rebuilt(restored, gate, judged.shares, enhanced, judged.bands)
-
-    def decoded(self, features: Tensor, enhanced: Tensor) -> Tensor:
-        """SAD on what ISE made of E's features, or on what it changed in them."""
-        decoded: Tensor = self.decoder(enhanced - features if self.config.skip else enhanced)
-        return decoded
-
-    def blended(self, given: Tensor, decoded: Tensor, kept: Tensor) -> Tensor:
-        """The bands that E was given with the share `kept` of what SAD says."""
-        change = decoded if self.config.skip else decoded - given
-        return plus_product(given, change, kept.to(change.dtype))
-
-    def finished(self, bands: Tensor, judged: Judged, branch: Tensor | None = None) -> Tensor:
-        """Bands (N, 48, h, w) -> images (N, 3, H, W), not clamped."""
-        shares = judged.shares if branch is None else branch
-        return image_of(self.gains(bands, shares, judged.seen))
+        if self.config.skip:
+            bands = judged.bands + self.decoder(enhanced - features)
+        else:
+            bands = self.decoder(enhanced)
+        bands = self.gains(bands, judged.shares if branch is None else branch, judged.seen)
+        return Rebuilt(image_of(bands), gate, judged.shares, enhanced, judged.bands)
 
     def rebuild_as_published(self, images: Tensor, branch: Tensor | None) -> Rebuilt:
         """From nothing but the features."""

@@ -174,9 +174,7 @@ class Walk:
         if bool(degradation < self.restorer.config.bypass):
             place.copy_(self.image)
             return
-        worth = self.restorer.worth
-        kept = worth.share(worth.known(shares, seen, degradation))
-        for window, bands in self.enhanced(amplitude, seen, kept):
+        for window, bands in self.enhanced(amplitude, seen):
             target = place[..., CELL * window.top :, CELL * window.left :]
             pixels = image_of(self.restorer.gains(bands, shares, seen)).clamp(0, 1)
             target = target[..., : pixels.shape[2], : pixels.shape[3]]
@@ -283,25 +281,22 @@ class Walk:
             part.copy_(block.mixed(window.of(features), part, window.of(gate), values))
         return made
 
-    def enhanced(
-        self, amplitude: Tensor, seen: Tensor, kept: Tensor
-    ) -> Iterator[tuple[Window, Tensor]]:
-        """The restored bands (1, 48, h, w) of each window, from local amplitudes, the spectrum and
-        how much of the enhancement is made."""
-        if not kept.any():
-            yield from ((window, self.bands(window)) for window in self.windows)
-            return
+    def enhanced(self, amplitude: Tensor, seen: Tensor) -> Iterator[tuple[Window, Tensor]]:
+        """The restored bands (1, 48, h, w) of each window, from local amplitudes and the spectrum
+        of the image."""
         features, gate = self.see_features(amplitude)
         enhanced = features
         for block in self.restorer.ise.blocks:
             enhanced = self.enhance(block, enhanced, gate, seen)  # type: ignore[arg-type]
+        decoder, skip = self.restorer.decoder, self.restorer.config.skip
 
         def decode(wide: Window) -> Tensor:
-            return self.restorer.decoded(wide.of(features), wide.of(enhanced))
+            change = wide.of(enhanced) - wide.of(features) if skip else wide.of(enhanced)
+            return decoder(change)
 
         for window in self.windows:
-            decoded = self.around(window, 1, decode)
-            yield window, self.restorer.blended(self.bands(window), decoded, kept)
+            bands = self.around(window, 1, decode)
+            yield window, self.bands(window) + bands if skip else bands
 
     def around(self, window: Window, reach: int, local: Callable[[Window], Tensor]) -> Tensor:
         """A window of what a local function gives for a window and all that it reaches."""

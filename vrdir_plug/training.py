@@ -229,7 +229,7 @@ def branch_loss(
 def whole_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stages 7, 9: FGM gates the branches; frozen recognisers must see what they see in the clean.
+    """Stages 7, 8: FGM gates the branches; frozen recognisers must see what they see in the clean.
 
     They stand in for L_sem: what they see is what E was taught to see. Pixels are asked for only of
     clean images, and of PixelDNC where the light was changed: recognisers who see more in an image
@@ -245,28 +245,6 @@ def whole_loss(
     teacher = teachers[choose(teachers, generator)]
     found["teacher"] = teacher_loss(teacher, rebuilt.images.clamp(0, 1), pairs).mean()
     return found
-
-
-def worth_loss(
-    learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
-) -> dict[str, Tensor]:
-    """Stage 8: which images a teacher knows better once they are enhanced. It is asked without a
-    gradient, so this costs half of what the stages before cost."""
-    restorer = learner.restorer
-    teacher = teachers[choose(teachers, generator)]
-    with torch.no_grad():
-        judged = restorer.judge(pairs.degraded)
-        enhanced = restorer.enhance(judged._replace(kept=torch.ones_like(judged.kept))).images
-        wanted = teacher(pairs.clean)
-        after, before = (
-            losses.consistency_loss(teacher(images.clamp(0, 1)), wanted)
-            for images in (enhanced, restorer.finished(judged.bands, judged))
-        )
-    with full_precision(pairs.degraded):
-        worth = restorer.worth
-        chance = worth.chance(worth.known(judged.shares, judged.seen, judged.degradation))
-    # what brings next to nothing is not worth its time
-    return {"worth": (chance * (after - before + losses.DARE_TEACHER)).mean()}
 
 
 def teacher_loss(teacher: Teacher, restored: Tensor, pairs: Pairs) -> Tensor:
@@ -325,14 +303,13 @@ STAGES: tuple[Stage, ...] = (
     Stage("decoder", (".decoder.",), decoder_loss, 0.01, 1),
     Stage("branches", BEHIND, branch_loss, 0.45, 2),
     Stage("ise", BEHIND, whole_loss, 0.23, 2, 0.4, sides=2),
-    Stage("worth", (".worth.",), worth_loss, 0.03, 2, 3.0, sides=2),
     Stage("gains", (".gains.",), whole_loss, 0.03, 2, 3.0, sides=2),
 )
 
 
 def stages_of(config: RestorerConfig) -> range:
     """Which of the stages a network has: as published nothing is before E and behind SAD."""
-    ours = ("streaks", "pixels", "noise", "response", "worth", "gains")
+    ours = ("streaks", "pixels", "noise", "response", "gains")
     has = [n for n, s in enumerate(STAGES) if not config.published or s.name not in ours]
     return range(has[0], has[-1] + 1)
 
