@@ -52,7 +52,8 @@ def test_pixels_come_nearer_to_the_clean_photograph(restorer: Restorer, corrupti
 def test_clean_photographs_stay_nearly_as_they_are(restorer: Restorer) -> None:
     for clean in photographs():
         restored = restorer(clean[None])[0]
-        assert peak_signal_noise_ratio(clean.numpy(), restored.numpy(), data_range=1) > 25
+        same = torch.equal(restored, clean)  # below the bypass; infinite decibels are warned of
+        assert same or peak_signal_noise_ratio(clean.numpy(), restored.numpy(), data_range=1) > 25
 
 
 @pytest.mark.parametrize("corruption", ("impulse_noise", "rain", "haze", "contrast", "low_light"))

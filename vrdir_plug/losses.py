@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .response import STRONGEST
-
 FINE = 0.2  # cycles in a pixel: detail that is finer
 COHERENT, BETWEEN = 0.4, (0.14, 0.3)  # what detail of so many cycles must be, of 1, or it is lost
 LEAST = 0.1  # of a frequency that is kept
@@ -55,16 +53,18 @@ def filtering(left: Tensor, moved: Tensor, filterable: Tensor) -> Tensor:
     return (wrong * ((filterable == 0) | (filterable == 1))).mean()
 
 
-def response_loss(response: Tensor, degraded: Tensor, clean: Tensor, filterable: Tensor) -> Tensor:
+def response_loss(
+    response: Tensor, degraded: Tensor, clean: Tensor, filterable: Tensor, strongest: float
+) -> Tensor:
     """`filter_loss` of a frequency response (N, h, w) on windows (N, count, h, w) of both images:
-    how far its logarithm is from that of the `wanted_response`, each distance from frequency zero
-    as important as any other."""
+    how far its logarithm is from that of the `wanted_response`, but for what is over the strongest
+    that there may be, each distance from frequency zero as important as any other."""
     wanted, given = (torch.fft.fft2(windows, norm="ortho") for windows in (clean, degraded))
     cross = (wanted * given.conj()).mean(1)
     clean_power, power = (torch.view_as_real(f).square().sum(4).mean(1) for f in (wanted, given))
     along = torch.fft.fftfreq(response.shape[2], device=response.device)
     frequency = (along[:, None].square() + along.square()).sqrt()
-    best = wanted_response(cross, clean_power, power, frequency).log()
+    best = wanted_response(cross, clean_power, power, frequency).clamp(LEAST, strongest).log()
     weights = (frequency > 0) / frequency.clamp(min=along[1])  # the mean always stays
     left, before = (
         (difference.square() * weights).mean((1, 2)) / weights.mean()
@@ -89,8 +89,7 @@ def wanted_response(cross: Tensor, clean: Tensor, power: Tensor, frequency: Tens
     coherence = cross.abs() / ((clean * power).sqrt() + ROUNDING)
     coherence = (coherence * between).sum((1, 2)) / between.sum()
     mean = wiener.abs() ** WIENER * equal ** (1 - WIENER)
-    found = torch.where((coherence > COHERENT)[:, None, None], mean, wiener.real)
-    return found.clamp(LEAST, STRONGEST)
+    return torch.where((coherence > COHERENT)[:, None, None], mean, wiener.real)
 
 
 def squared(images: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ from .degradations import (
 )
 from .processes import Processes
 from .progress import LOG_EVERY, Progress
-from .response import REACH, tapered, windows_of
+from .response import REACH, STRONGEST, tapered, windows_of
 from .restorer import Rebuilt, Restorer
 from .teachers import Teacher
 from .weights import atomic_torch_save
@@ -199,7 +199,8 @@ def response_loss(
         mended, response = learner.restorer.pixel_filter.prepared(images)
         given = inner(mended, REACH), pairs.clean
         degraded, clean = (tapered(windows_of(image)) for image in given)
-        return {"response": losses.response_loss(response, degraded, clean, pairs.filterable)}
+        loss = losses.response_loss(response, degraded, clean, pairs.filterable, STRONGEST)
+        return {"response": loss}
 
 
 def branch_loss(
