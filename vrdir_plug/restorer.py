@@ -183,9 +183,9 @@ class Rebuilt(NamedTuple):
     given: Tensor
 
 
-def as_they_came(restored: Tensor, images: Tensor) -> Tensor:
+def as_they_came(rebuilt: Rebuilt, images: Tensor) -> Tensor:
     """Restored images clamped, in the size, precision and layout of those that came."""
-    restored = cropped(restored.clamp(0, 1), *images.shape[-2:])
+    restored = cropped(rebuilt.images.clamp(0, 1), *images.shape[-2:])
     # a model may `.view` what it is given
     return torch.empty_like(images).copy_(restored)
 
@@ -246,15 +246,13 @@ class Restorer(nn.Module):
         if images.shape[0] == 0:
             return images
         padded = self.padded(images.to(self.dtype))
-        if self.config.published:
-            return as_they_came(self.rebuild(padded).images, images)
+        if self.config.bypass == 0:
+            return as_they_came(self.rebuild(padded), images)
         judged = self.judge(padded)
         if self.mode == "skip" and not torch.compiler.is_compiling():
             return self.restore_degraded(images, judged)
-        restored = as_they_came(self.enhance(judged).images, images)
-        if self.config.bypass == 0:
-            return restored
         clean = judged.degradation < self.config.bypass
+        restored = as_they_came(self.enhance(judged), images)
         return torch.where(clean[:, None, None, None], images, restored)
 
     def restore_degraded(self, images: Tensor, judged: Judged) -> Tensor:
@@ -263,7 +261,7 @@ class Restorer(nn.Module):
         degraded = judged.degradation >= self.config.bypass
         if degraded.any():
             some = self.enhance(Judged(*(part[degraded] for part in judged)))
-            restored[degraded] = as_they_came(some.images, images[degraded])
+            restored[degraded] = as_they_came(some, images[degraded])
         return restored
 
     def degradation(self, images: Tensor) -> Tensor:

@@ -169,12 +169,15 @@ class Walk:
             self.response = self.restorer.pixel_filter.asked(known, self.see_power(known))
         self.lighting = self.see_light()
         amplitude, seen = self.see_pixels()
-        shares = self.prior.softmax(1)
-        degradation = degradation_of(shares, self.change)
-        if bool(degradation < self.restorer.config.bypass):
+        shares, bypass = self.prior.softmax(1), self.restorer.config.bypass
+        if bypass and bool(degradation_of(shares, self.change) < bypass):
             place.copy_(self.image)
             return
-        for window, bands in self.enhanced(amplitude, seen):
+        features, gate = self.see_features(amplitude)
+        enhanced = features
+        for block in self.restorer.ise.blocks:
+            enhanced = self.enhance(block, enhanced, gate, seen)  # type: ignore[arg-type]
+        for window, bands in self.decoded(features, enhanced):
             target = place[..., CELL * window.top :, CELL * window.left :]
             pixels = image_of(self.restorer.gains(bands, shares, seen)).clamp(0, 1)
             target = target[..., : pixels.shape[2], : pixels.shape[3]]
@@ -281,13 +284,8 @@ class Walk:
             part.copy_(block.mixed(window.of(features), part, window.of(gate), values))
         return made
 
-    def enhanced(self, amplitude: Tensor, seen: Tensor) -> Iterator[tuple[Window, Tensor]]:
-        """The restored bands (1, 48, h, w) of each window, from local amplitudes and the spectrum
-        of the image."""
-        features, gate = self.see_features(amplitude)
-        enhanced = features
-        for block in self.restorer.ise.blocks:
-            enhanced = self.enhance(block, enhanced, gate, seen)  # type: ignore[arg-type]
+    def decoded(self, features: Tensor, enhanced: Tensor) -> Iterator[tuple[Window, Tensor]]:
+        """The restored bands (1, 48, h, w) of each window."""
         decoder, skip = self.restorer.decoder, self.restorer.config.skip
 
         def decode(wide: Window) -> Tensor:

@@ -310,8 +310,8 @@ STAGES: tuple[Stage, ...] = (
 
 def stages_of(config: RestorerConfig) -> range:
     """Which of the stages a network has: as published nothing is before E and behind SAD."""
-    ours = ("streaks", "pixels", "noise", "response", "gains")
-    has = [n for n, s in enumerate(STAGES) if not config.published or s.name not in ours]
+    ours = {"streaks", "pixels", "noise", "response", "gains"} if config.published else set()
+    has = [n for n, stage in enumerate(STAGES) if stage.name not in ours]
     return range(has[0], has[-1] + 1)
 
 
