@@ -150,7 +150,8 @@ def test_the_loss_of_a_response_is_least_at_that_which_recognisers_want(ragged: 
     windows = tapered(windows_of(degraded)), tapered(windows_of(clean))
 
     def loss(response: Tensor, share: float) -> Tensor:
-        return losses.response_loss(response, *windows, torch.full((2,), share), 3.5)
+        target = losses.response_target(*windows, 3.5)
+        return losses.response_loss(response, *target, torch.full((2,), share))
 
     one = torch.ones(2, SIDE, SIDE)
     wanted, given = (np.fft.fft2(w.numpy()) for w in (windows[1], windows[0]))

@@ -97,11 +97,15 @@ class PixelFilter(nn.Module):
     def prepared(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The images without impulses and noise, with REACH pixels more on each side, and the
         response that they ask for (N, SIDE, SIDE)."""
-        mended, known = self.without_impulses(images)
-        noise = self.noise_filter.levels(windows_of(mended))
-        mended = self.noise_filter.mended(mended, *noise, self.noise_filter.share(known))
+        mended, known = self.denoised(images)
         spectrum = power_spectrum(windows_of(mended))
         return F.pad(mended, (REACH,) * 4, mode="replicate"), self.asked(known, spectrum)
+
+    def denoised(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The images without impulses and noise, and what is known of them (N, known)."""
+        mended, known = self.without_impulses(images)
+        noise = self.noise_filter.levels(windows_of(mended))
+        return self.noise_filter.mended(mended, *noise, self.noise_filter.share(known)), known
 
     def without_impulses(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The images without impulses, and what is known of them (N, known)."""

@@ -53,26 +53,35 @@ def filtering(left: Tensor, moved: Tensor, filterable: Tensor) -> Tensor:
     return (wrong * ((filterable == 0) | (filterable == 1))).mean()
 
 
-def response_loss(
-    response: Tensor, degraded: Tensor, clean: Tensor, filterable: Tensor, strongest: float
-) -> Tensor:
-    """`filter_loss` of a frequency response (N, h, w) on windows (N, count, h, w) of both images:
-    how far its logarithm is from that of the `wanted_response`, but for what is over the strongest
-    that there may be, each distance from frequency zero as important as any other."""
-    wanted, given = (torch.fft.fft2(windows, norm="ortho") for windows in (clean, degraded))
-    cross = (wanted * given.conj()).mean(1)
-    clean_power, power = (torch.view_as_real(f).square().sum(4).mean(1) for f in (wanted, given))
-    along = torch.fft.fftfreq(response.shape[2], device=response.device)
-    frequency = (along[:, None].square() + along.square()).sqrt()
-    best = wanted_response(cross, clean_power, power, frequency).clamp(LEAST, strongest).log()
-    weights = (frequency > 0) / frequency.clamp(min=along[1])  # the mean always stays
+def response_loss(response: Tensor, wanted: Tensor, power: Tensor, filterable: Tensor) -> Tensor:
+    """`filter_loss` of a frequency response (N, h, w), by the power of what it is for (N, h, w):
+    how far its logarithm is from the `response_target`, each distance from frequency zero as
+    important as any other."""
+    frequency = frequencies(response)
+    weights = (frequency > 0) / frequency.clamp(min=1 / len(frequency))  # the mean always stays
     left, before = (
         (difference.square() * weights).mean((1, 2)) / weights.mean()
-        for difference in (response.clamp(min=LEAST).log() - best, best)
+        for difference in (response.clamp(min=LEAST).log() - wanted, wanted)
     )
     moved = ((response - 1).square() * power).mean((1, 2))
     moved = moved / (((frequency > FINE) * power).mean((1, 2)) + 1e-6)
     return filtering(left / (before + 0.05), CARE * (moved + 1e-4).sqrt(), filterable)
+
+
+def frequencies(planes: Tensor) -> Tensor:
+    """Of each place of square planes (..., n, n) as FFT2 has them, cycles a pixel (n, n)."""
+    along = torch.fft.fftfreq(planes.shape[-1], device=planes.device)
+    return (along[:, None].square() + along.square()).sqrt()
+
+
+def response_target(degraded: Tensor, clean: Tensor, strongest: float) -> tuple[Tensor, Tensor]:
+    """Windows (N, count, h, w) of both images -> the logarithm of the `wanted_response`, but for
+    what is over the strongest that there may be; and the power of the degraded one: (N, h, w)."""
+    wanted, given = (torch.fft.fft2(windows, norm="ortho") for windows in (clean, degraded))
+    cross = (wanted * given.conj()).mean(1)
+    clean_power, power = (torch.view_as_real(f).square().sum(4).mean(1) for f in (wanted, given))
+    best = wanted_response(cross, clean_power, power, frequencies(power))
+    return best.clamp(LEAST, strongest).log(), power
 
 
 def wanted_response(cross: Tensor, clean: Tensor, power: Tensor, frequency: Tensor) -> Tensor:

@@ -119,6 +119,7 @@ class NoiseFilter(nn.Module):
     nothing = 2e-6  # half the power of rounding to 8 bits: a flatter square tells of no noise
     threshold, soft = 2.1, 0.4  # in deviations; in shares of its square, how soft it is
     most = 0.85  # of the noise that is taken away: recognisers want some detail, true or not
+    doubt = 0.75  # chance of noise up to which none is taken: texture has more of it now and then
 
     def __init__(self, known: int) -> None:
         super().__init__()
@@ -129,8 +130,9 @@ class NoiseFilter(nn.Module):
         return self.asks.chance(known)
 
     def share(self, known: Tensor) -> Tensor:
-        """Of the noise that is taken away (N,): none where it is hardly likely."""
-        return self.most * self.asks.share(known)
+        """Of the noise that is taken away (N,): none where there may be none."""
+        sure = (self.chance(known) - self.doubt) / (1 - self.doubt)
+        return self.most * sure.clamp(min=0)
 
     def levels(self, windows: Tensor) -> tuple[Tensor, Tensor]:
         """What `response.windows_of` gives -> variance of the noise of the luminance at each of the

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from torch import Generator, Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from . import losses
-from .bands import full_precision, image_of, inner
+from .bands import full_precision, image_of
 from .config import RestorerConfig
 from .data import Chance, Pairs, draw_pairs
 from .degradations import (
@@ -48,7 +48,7 @@ from .degradations import (
 )
 from .processes import Processes
 from .progress import LOG_EVERY, Progress
-from .response import REACH, STRONGEST, tapered, windows_of
+from .response import STRONGEST, tapered, windows_of
 from .restorer import Rebuilt, Restorer
 from .teachers import Teacher
 from .weights import atomic_torch_save
@@ -61,7 +61,7 @@ WARM_UP = 100  # steps
 EMA_DECAY = 0.999
 # Of Light's switches, which no stage learns. The darkest tenth of most clean photographs is darker,
 # that of veiled ones paler; most clean ones have a wider range, dark and hazy ones a narrower one
-PALE, NARROW = 0.18, 0.55
+PALE, NARROW = 0.25, 0.45
 TEACHER_LIMIT = 10.0  # their gradient at an image, in lengths of L1's; see `losses.limited`
 
 
@@ -190,17 +190,39 @@ def noise_loss(
     return {"noise": losses.choice_loss(chance, mended, without, pairs.clean)}
 
 
+class Asked(NamedTuple):
+    """What a frequency response is made of (known (N, known), spectrum (N, SIDE, SIDE)), and what
+    it is to be: the logarithm (N, SIDE, SIDE), for images of which that share can be filtered."""
+
+    known: Tensor
+    spectrum: Tensor
+    wanted: Tensor
+    filterable: Tensor
+
+
+@torch.no_grad()
+def responses_asked(restorer: Restorer, pairs: Pairs) -> Asked:
+    """Nothing before the frequency response learns with it, so all of it is known beforehand."""
+    with full_precision(pairs.degraded):
+        images, known = restorer.pixel_filter.denoised(restorer.streak_filter(pairs.degraded))
+        windows = (tapered(windows_of(i)) for i in (images, pairs.clean))
+        wanted, spectrum = losses.response_target(*windows, STRONGEST)
+        return Asked(known, spectrum, wanted, pairs.filterable)
+
+
 def response_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
     """Stage 3: PixelFilter's frequency response, by the spectra alone."""
-    with full_precision(pairs.degraded):
-        images = learner.restorer.streak_filter(pairs.degraded)
-        mended, response = learner.restorer.pixel_filter.prepared(images)
-        given = inner(mended, REACH), pairs.clean
-        degraded, clean = (tapered(windows_of(image)) for image in given)
-        loss = losses.response_loss(response, degraded, clean, pairs.filterable, STRONGEST)
-        return {"response": loss}
+    asked = responses_asked(learner.restorer, pairs)
+    return {"response": asked_loss(learner.restorer, asked)}
+
+
+def asked_loss(restorer: Restorer, asked: Asked) -> Tensor:
+    """Of the response that the restorer gives."""
+    with full_precision(asked.known):
+        response = restorer.pixel_filter.asked(asked.known, asked.spectrum)
+        return losses.response_loss(response, asked.wanted, asked.spectrum, asked.filterable)
 
 
 def branch_loss(
@@ -288,7 +310,7 @@ BEHIND = (".pixel_dnc.", ".encoder.", ".ise.", ".decoder.")
 # what it must tell apart; movements are of two sorts, and what glass leaves looks like a blur
 BLURS = (
     *(gaussian_blur, defocus_blur, motion_blur, motion_blur, glass_blur, glass_blur),
-    *(zoom_blur, pixelate, down_sample),
+    *(zoom_blur, pixelate, pixelate, down_sample),
 )
 PIXELS = (".pixel_filter.switch", ".pixel_filter.asks.", ".pixel_dnc.")
 NOISE, RESPONSE = (".pixel_filter.noise_filter.",), (".pixel_filter.response.",)
