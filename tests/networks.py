@@ -22,11 +22,11 @@ def moved(config: RestorerConfig) -> Restorer:
             # what is multiplied by more than other parts can take shows nothing of them, nor do
             # streaks or noise that are surely there or surely not
             pixel_filter = restorer.pixel_filter
-            response, chances = pixel_filter.response, [restorer.streak_filter.asks[1]]
-            chances.append(pixel_filter.noise_filter.asks[1])
-            for layer in chances:
-                layer.bias.fill_(0)
-            for layer in (response.says, response.asks[1], *chances):
+            streaks, noise = restorer.streak_filter.asks[1], pixel_filter.noise_filter.asks[1]
+            response = pixel_filter.response
+            for layer in (response.says, response.asks[1], streaks, noise):
                 layer.weight.mul_(0.1)
                 layer.bias.mul_(0.1)
+            streaks.bias.fill_(0)
+            noise.bias.fill_(0.5)  # half of it is taken away where it is this likely
     return restorer.eval()

@@ -157,7 +157,7 @@ def test_at_first_no_noise_is_taken_away() -> None:
 def test_a_small_chance_is_none() -> None:
     noise, known = NoiseFilter(3), torch.randn(2, 3)
     with torch.no_grad():
-        for chance, share in ((0.2, 0.0), (0.5, 0.5), (0.8, 1.0)):
+        for chance, share in ((0.2, 0.0), (0.75, 0.0), (0.875, 0.5), (0.999, 0.996)):
             noise.asks[1].bias.fill_(torch.tensor(chance).logit() / 4)
             torch.testing.assert_close(noise.chance(known), torch.full((2,), chance))
             torch.testing.assert_close(noise.share(known), torch.full((2,), noise.most * share))

@@ -154,6 +154,12 @@ class Judgement(nn.ModuleList):
         return (2 * self.chance(known) - 0.5).clamp(0, 1)
 
 
+def idle(share: Tensor) -> bool:
+    """Whether nothing is to be done to any of the images, by shares (N,): seen on the CPU only,
+    where nothing waits for it, and not in a graph that is to serve all images."""
+    return share.device.type == "cpu" and not torch.compiler.is_compiling() and not share.any()
+
+
 def plus_product(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
     """first + second third, in one pass where no gradient is asked for: its own would be slower."""
     if torch.is_grad_enabled():

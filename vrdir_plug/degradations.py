@@ -319,8 +319,9 @@ def glass_blur(images: Tensor, severity: Tensor, generator: Generator) -> Tensor
     # five pixels together, of the same size as one alone
     coarse = 5 * F.avg_pool2d(coarse, 5, stride=1, padding=2)
     share = uniform(images, 0, 1, generator)
-    shift = level(severity, 0, 1.0, 1.6, 2.7, 3.4, 4.6) * (fine * (1 - share) + coarse * share)
-    softness = severity * uniform(images, 0.1, 0.5, generator).flatten()
+    far = level(severity, 0, 1.0, 1.6, 2.7, 3.4, 4.6) * uniform(images, 1, 2, generator)
+    shift = far * (fine * (1 - share) + coarse * share)
+    softness = severity * uniform(images, 0.1, 0.7, generator).flatten()
     ragged = warped(gaussian_blur(images, softness, generator), shift)
     return gaussian_blur(ragged, softness, generator)
 
@@ -334,6 +335,14 @@ def elastic(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
     return warped(images, level(severity, 0, 0.5, 0.8, 1.2, 1.6, 2.2) * smooth)
 
 
+def areas(length: int, parts: int, device: torch.device) -> Tensor:
+    """What share each pixel of a line has in each of so many equal parts of it (parts, length)."""
+    start = torch.arange(parts, device=device)[:, None] * (length / parts)
+    pixel = torch.arange(length, device=device)
+    common = (start + length / parts).minimum(pixel + 1) - start.maximum(pixel)
+    return common.clamp(min=0) * (parts / length)
+
+
 def resampled(images: Tensor, severity: Tensor, mode: str) -> Tensor:
     """Down by area and up again; every image has its own size in between."""
     share = level(severity, 1, 0.6, 0.5, 0.4, 0.3, 0.25).flatten().tolist()
@@ -341,7 +350,8 @@ def resampled(images: Tensor, severity: Tensor, mode: str) -> Tensor:
     results = []
     for image, part in zip(images.split(1), share, strict=True):
         size = max(1, round(height * part)), max(1, round(width * part))
-        small = F.interpolate(image, size, mode="area")
+        rows, columns = (areas(*n, images.device) for n in zip((height, width), size, strict=True))
+        small = rows @ image @ columns.T
         results.append(F.interpolate(small, (height, width), mode=mode))
     return torch.cat(results)
 
