@@ -14,7 +14,7 @@ import sys
 import numpy as np
 import torch
 
-from vrdir_plug import Restorer
+from vrdir_plug.bench import at_work
 from vrdir_plug.restoring import Work
 from vrdir_plug.tiling import SIDE, Tiled
 
@@ -28,7 +28,7 @@ def resident() -> float:
 
 def restore(profile: str, size: str, side: int) -> float:
     width, height = map(int, size.split("x"))
-    restorer = Restorer(profile).eval()
+    restorer = at_work(profile).eval()
     network = Tiled(restorer, side=side, above=0) if side else restorer
     frames = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
     work = Work(network, 1, height * width / 1e6, False)

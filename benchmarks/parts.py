@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from vrdir_plug import Restorer
+from vrdir_plug.bench import at_work
 
 REST = "all else"  # cells and bands, statistics, the branches' mixing, edges
 ALL = "together"
@@ -147,7 +148,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    restorer = Restorer(arguments.profile).eval()
+    restorer = at_work(arguments.profile).eval()
     image = torch.rand(1, 3, arguments.size, arguments.size)
     count, clock = Count(), Clock()
     run(restorer, image, count, 1)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vrdir_plug.bench import compare
+from vrdir_plug.bench import at_work, compare
 from vrdir_plug.cli import main
 
 
@@ -25,6 +25,16 @@ def test_the_ratio_is_that_of_the_times() -> None:
     cost = compare(slow, fast, torch.rand(1, 3, 8, 8), rounds=5)
     assert 2 < cost.ratio < 6 and cost.low <= cost.ratio <= cost.high
     assert cost.restorer >= 20 and cost.recogniser >= 5
+
+
+@pytest.mark.parametrize("profile", ("fast", "strong"))
+def test_what_is_measured_takes_noise_away(profile: str) -> None:
+    """What is not needed is not computed."""
+    pixel_filter = at_work(profile).pixel_filter
+    with torch.inference_mode():
+        known = pixel_filter.without_impulses(torch.rand(1, 3, 64, 64))[1]
+        assert pixel_filter.noise_filter.share(known) > 0.5
+    assert at_work("paper").pixel_filter is None
 
 
 def test_command(

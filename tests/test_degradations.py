@@ -141,6 +141,15 @@ def test_pixelate_and_down_sample_keep_the_mean() -> None:
         assert abs(at(kind, 5).mean() - image.mean()) < 0.01
 
 
+@pytest.mark.parametrize("parts", (5, 7, 16))
+def test_parts_of_a_line_are_the_means_of_what_they_cover(parts: int) -> None:
+    """By numpy's integral of the pixels, each as wide as 1."""
+    pixels = np.random.default_rng(0).random(16)
+    integral = np.interp(np.linspace(0, 16, parts + 1), np.arange(17), np.cumsum([0, *pixels]))
+    found = degradations.areas(16, parts, torch.device("cpu")) @ torch.from_numpy(pixels).float()
+    np.testing.assert_allclose(found, np.diff(integral) * parts / 16, rtol=1e-5)
+
+
 def test_mist_and_frost_brighten_black_and_leave_less_of_white() -> None:
     for kind in (degradations.mist, degradations.frost):
         black, white = (at(kind, 4, torch.full((2, 3, 64, 64), value)) for value in (0.0, 1.0))

@@ -154,6 +154,17 @@ def test_at_first_no_noise_is_taken_away() -> None:
     torch.testing.assert_close(mended, images)
 
 
+def test_beside_a_noisy_image_one_without_noise_is_as_alone() -> None:
+    """Alone, it costs nothing; the pixels are the same."""
+    noise, both = NoiseFilter(3), torch.cat([scene(), noisy(scene(), 0.1, 0.0)])
+    (variance, coloured), shares = noise.levels(windows_of(both)), torch.tensor([0.0, 0.8])
+    alone = noise.mended(both[:1], variance[:1], coloured[:1], shares[:1])
+    assert alone is not both and torch.equal(alone, both[:1])
+    mended = noise.mended(both, variance, coloured, shares)
+    torch.testing.assert_close(mended[:1], alone, atol=1e-6, rtol=0)
+    assert (mended[1] - both[1]).abs().max() > 0.05
+
+
 def test_a_small_chance_is_none() -> None:
     noise, known = NoiseFilter(3), torch.randn(2, 3)
     with torch.no_grad():

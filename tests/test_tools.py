@@ -1,10 +1,17 @@
 """The tools that make the tables of the documentation run with the package as it is."""
 
-import architectures
-import pytest
-import torch
+from pathlib import Path
 
-from vrdir_plug import training
+import architectures
+import fit
+import numpy as np
+import pytest
+import slim
+import torch
+from PIL import Image
+
+from vrdir_plug import Restorer, training
+from vrdir_plug.data import Chance, draw_pairs
 
 
 @pytest.mark.parametrize("name", architectures.NETWORKS)
@@ -21,3 +28,45 @@ def test_an_architecture_starts_at_the_identity_and_learns(
         assert (network(image) - image).abs().max() < 1e-4 or name == "no-skip"
     after = architectures.trained(network, images, 2, batch=4).state_dict()
     assert any(not torch.equal(after[key], tensor) for key, tensor in before.items())
+
+
+def test_a_response_is_fitted_to_what_was_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing else moves, and what is asked for comes nearer."""
+    dice = np.random.default_rng(0)
+    for n in range(3):
+        coarse = Image.fromarray(dice.integers(0, 256, (40, 60, 3), dtype=np.uint8))
+        coarse.resize((360, 240)).save(tmp_path / f"{n}.png")
+    torch.manual_seed(0)
+    old = Restorer("fast").half()
+    old.save_pretrained(tmp_path / "old")
+    fit.draw(tmp_path / "old", tmp_path / "drawn.pt", [tmp_path], 64, 0)
+    fit.fit(tmp_path / "old", tmp_path / "new", [tmp_path / "drawn.pt"], 400)
+    before, after = (
+        float(line.split()[-1]) for line in capsys.readouterr().out.splitlines() if "held" in line
+    )
+    assert after < 0.8 * before
+    new = Restorer.from_pretrained(tmp_path / "new").state_dict()
+    moved = {n for n, w in old.state_dict().items() if not torch.equal(w.float(), new[n])}
+    assert moved and all(name.startswith("pixel_filter.response.") for name in moved)
+
+
+def test_a_slim_network_has_the_filters_of_the_large_one_and_comes_near_it() -> None:
+    large = Restorer.from_pretrained("fast").requires_grad_(False)
+    small = slim.slim(large, 8, [8])
+    for part in ("streak_filter", "pixel_filter", "light", "pixel_dnc", "gains"):
+        for name, weight in large.get_submodule(part).state_dict().items():
+            assert torch.equal(small.get_submodule(part).state_dict()[name], weight)
+    learner = training.Learner(small, [])
+    parts = training.release(learner, slim.BEHIND)
+    optimiser, found = torch.optim.Adam(parts, 2e-3), []
+    images = [torch.randint(0, 256, (3, 96, 96), dtype=torch.uint8) for _ in range(2)]
+    pairs = draw_pairs(images, 4, 64, 2, Chance.of(1))
+    for _ in range(30):
+        terms = slim.imitation_loss(large, learner, pairs, [], torch.Generator())
+        found.append(float(terms["pixels"].detach()))
+        sum(terms.values()).backward()  # type: ignore[union-attr]
+        optimiser.step()
+        optimiser.zero_grad()
+    assert found[-1] < 0.7 * found[0]

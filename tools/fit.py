@@ -4,19 +4,20 @@ Nothing before it learns with it, and what it sees of an image is small: `vrdir 
 image for each time that it learns from one, which takes a hundred times as long as to learn.
 
 `python tools/fit.py draw OLD FILE --images FOLDER ...` writes what images ask for by the weights
-in OLD: one process a core, each with a --seed of its own. `python tools/fit.py fit OLD OUT FILE ...`
-then writes OLD with another response into OUT, and prints its loss on a twentieth of the samples,
-from which nothing was learnt.
+in OLD: one process a core, each with a --seed of its own. Then
+`python tools/fit.py fit OLD OUT FILE ...` writes OLD with another response into OUT, and prints its
+loss on a twentieth of the samples, from which nothing was learnt.
 """
 
 import argparse
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import trange
 
 from vrdir_plug.data import Chance, draw_pairs, read_folder
@@ -55,6 +56,11 @@ def rates(steps: int) -> Iterator[float]:
         yield RATE * min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
 
 
+def followed(mean: Tensor, now: Tensor, count: Tensor | int) -> Tensor:
+    """EMA; of few steps their mean."""
+    return mean.lerp(now, max(1 - DECAY, 1 / (int(count) + 1)))
+
+
 @torch.no_grad()
 def mean_loss(restorer: Restorer, samples: Asked, chosen: Tensor) -> float:
     parts = [taken(samples, part) for part in chosen.split(BATCH)]
@@ -68,7 +74,7 @@ def fit(old: Path, out: Path, files: list[Path], epochs: int) -> None:
     restorer = Restorer.from_pretrained(old)
     print(f"{len(together)} samples, held out: {mean_loss(restorer, samples, held[:, 0]):.4f}")
     learning = release(restorer, ("pixel_filter.response.",))
-    average = AveragedModel(restorer, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
+    average = AveragedModel(restorer, avg_fn=followed)
     optimiser = torch.optim.Adam(learning, betas=(0.9, 0.99))
     generator = torch.Generator().manual_seed(0)
     steps = epochs * len(learnt) // BATCH
@@ -80,7 +86,7 @@ def fit(old: Path, out: Path, files: list[Path], epochs: int) -> None:
         optimiser.step()
         optimiser.zero_grad()
         average.update_parameters(restorer)
-    found = average.module
+    found: Any = average.module
     print(f"held out: {mean_loss(found, samples, held[:, 0]):.4f}")
     found.half().save_pretrained(out)
 

@@ -1,10 +1,11 @@
 """Weights of an earlier format brought into the network of today.
 
-`python tools/grow.py STAGE OLD OPTIONS` reads the folder OLD, of format 6 or later, and trains
+`python tools/grow.py STAGE OLD OPTIONS` reads the folder OLD, of format 7 or later, and trains
 one stage of `vrdir train` alone, whose options it takes, --start apart. Under torchrun it is
 `torchrun --nproc-per-node 2 tools/grow.py STAGE OLD OPTIONS`.
 """
 
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -13,14 +14,17 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from vrdir_plug import cli, training
+from vrdir_plug.config import RestorerConfig
 from vrdir_plug.restorer import Restorer
-from vrdir_plug.weights import MODEL
+from vrdir_plug.weights import CONFIG, MODEL
 
 ASKED = ("pixel_filter.asks.0.weight", "pixel_filter.response.asks.0.weight")
 
 
 def grown(folder: Path) -> Restorer:
-    restorer = Restorer("fast")
+    config = json.loads((folder / CONFIG).read_text())
+    del config["format"]
+    restorer = Restorer(RestorerConfig.from_dict(config))
     values = restorer.state_dict() | load_file(folder / MODEL)
     for name in ASKED:  # what is new stands last, and changes nothing yet
         more = restorer.get_parameter(name).shape[1] - values[name].shape[1]

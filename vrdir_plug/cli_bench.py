@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from .bench import compare, ready
-from .restorer import Restorer
+from .bench import at_work, compare, ready
 from .restoring import pick_device
 
 DESCRIPTION = """\
-Measure what the restorer costs beside your recogniser: the two run in turn, and the median of the
-ratios counts. The weights make no difference: both networks are built untrained."""
+Measure what the restorer costs beside your recogniser, at most: the two run in turn, on images of
+noise, which need all that it has, and the median of the ratios counts. E, ISE, SAD and your
+recogniser are built untrained: their weights make no difference."""
 
 EXAMPLES = """\
 examples:
@@ -52,7 +52,7 @@ def run_bench(build: Build, arguments: argparse.Namespace) -> None:
     if min(size, batch) < 1:
         raise ValueError("--size and --batch-size must be positive")
     device, dtype = pick_device(arguments.device), PRECISIONS[arguments.precision]
-    restorer = ready(Restorer(arguments.profile), device, dtype)
+    restorer = ready(at_work(arguments.profile), device, dtype)
     try:
         model = ready(build(arguments.recogniser, False), device, dtype)
     except (ImportError, AttributeError, RuntimeError, TypeError) as error:

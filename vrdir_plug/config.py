@@ -63,7 +63,7 @@ class RestorerConfig:
 
 
 PROFILES = (
-    RestorerConfig("fast", 48, ((42,), (42,))),
+    RestorerConfig("fast", 32, ((32,),)),
     RestorerConfig("strong", 96, ((96, 160, 192), (96, 128, 192), (96, 128, 192))),
     RestorerConfig("paper", 128, ((),), branches=3, grid=0, skip=False, published=True),
 )

@@ -18,6 +18,7 @@ from .bands import (
     difference_filters,
     from_moments,
     full_precision,
+    idle,
     inner,
     linear,
     log_amplitude,
@@ -104,8 +105,11 @@ class PixelFilter(nn.Module):
     def denoised(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The images without impulses and noise, and what is known of them (N, known)."""
         mended, known = self.without_impulses(images)
-        noise = self.noise_filter.levels(windows_of(mended))
-        return self.noise_filter.mended(mended, *noise, self.noise_filter.share(known)), known
+        share = self.noise_filter.share(known)
+        if not idle(share):
+            noise = self.noise_filter.levels(windows_of(mended))
+            mended = self.noise_filter.mended(mended, *noise, share)
+        return mended, known
 
     def without_impulses(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The images without impulses, and what is known of them (N, known)."""

@@ -205,8 +205,8 @@ def responses_asked(restorer: Restorer, pairs: Pairs) -> Asked:
     """Nothing before the frequency response learns with it, so all of it is known beforehand."""
     with full_precision(pairs.degraded):
         images, known = restorer.pixel_filter.denoised(restorer.streak_filter(pairs.degraded))
-        windows = (tapered(windows_of(i)) for i in (images, pairs.clean))
-        wanted, spectrum = losses.response_target(*windows, STRONGEST)
+        degraded, clean = (tapered(windows_of(i)) for i in (images, pairs.clean))
+        wanted, spectrum = losses.response_target(degraded, clean, STRONGEST)
         return Asked(known, spectrum, wanted, pairs.filterable)
 
 
