@@ -203,8 +203,9 @@ class Restorer(nn.Module):
             weights start untrained, at the identity where the profile has an input skip;
             `Restorer.from_pretrained` brings trained ones.
         mode: how images below the config's `bypass` come back as they were. "select" restores
-            every image and then takes which of the two it should be: one graph, and always the
-            same time. "skip" does not compute E and all behind it for them; a GPU waits until it
+            every image and then takes which of the two it should be: one graph, and on a GPU always
+            the same time (a CPU leaves out what takes noise and streaks away where there are
+            none). "skip" does not compute E and all behind it for them; a GPU waits until it
             is known which they are. Under torch.compile and torch.export it selects. The pixels
             are the same.
     """

@@ -61,7 +61,7 @@ WARM_UP = 100  # steps
 EMA_DECAY = 0.999
 # Of Light's switches, which no stage learns. The darkest tenth of most clean photographs is darker,
 # that of veiled ones paler; most clean ones have a wider range, dark and hazy ones a narrower one
-PALE, NARROW = 0.25, 0.45
+PALE, NARROW = 0.2, 0.45
 TEACHER_LIMIT = 10.0  # their gradient at an image, in lengths of L1's; see `losses.limited`
 
 
