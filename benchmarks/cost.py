@@ -20,7 +20,6 @@ import torchvision
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vrdir_plug import Restorer
 from vrdir_plug.bench import at_work, compare, ready
 
 SIZE = 224
@@ -30,7 +29,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 @cache
 def sizes(profile: str) -> list[str]:
     """Parameters and multiply-accumulates, as the table has them."""
-    restorer = Restorer(profile)
+    restorer = at_work(profile)
     with FlopCounterMode(display=False) as counter:
         restorer(torch.rand(1, 3, SIZE, SIZE))
     count = sum(parameter.numel() for parameter in restorer.parameters())

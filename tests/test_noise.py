@@ -172,3 +172,13 @@ def test_a_small_chance_is_none() -> None:
             noise.asks[1].bias.fill_(torch.tensor(chance).logit() / 4)
             torch.testing.assert_close(noise.chance(known), torch.full((2,), chance))
             torch.testing.assert_close(noise.share(known), torch.full((2,), noise.most * share))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+def test_a_graph_recorded_on_an_image_without_noise_serves_noisy_ones() -> None:
+    noise, images = NoiseFilter(3), noisy(scene(), 0.1, 0.0)
+    levels = noise.levels(windows_of(images))
+    given = (images, *levels, torch.zeros(1))
+    graph = torch.jit.trace(lambda *given: noise.mended(*given), given, check_trace=False)
+    share = torch.full((1,), 0.8)
+    torch.testing.assert_close(graph(images, *levels, share), noise.mended(images, *levels, share))

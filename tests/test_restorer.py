@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vrdir_plug.bands import SPECTRUM, bands_of, image_of, inner, mean_and_deviation, spectrum_of
+from vrdir_plug.bench import at_work
 from vrdir_plug.config import PROFILES, RestorerConfig
 from vrdir_plug.fourier import modulate_by_fft, modulate_by_products
 from vrdir_plug.front import Light, PixelDNC, PixelFilter, quantiles, smoothed
@@ -108,7 +109,7 @@ def test_the_published_enhancement_starts_near_the_identity() -> None:
 @pytest.mark.parametrize(("profile", "share"), (("fast", 0.10), ("strong", 1.0)))
 def test_cost_is_a_share_of_a_resnet50(profile: str, share: float) -> None:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        Restorer(profile)(torch.rand(1, 3, 224, 224))
+        at_work(profile)(torch.rand(1, 3, 224, 224))
     assert counter.get_total_flops() / 2 <= share * RESNET50_MACS
 
 

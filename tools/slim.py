@@ -30,8 +30,8 @@ def slim(large: Restorer, channels: int, widths: Sequence[int]) -> Restorer:
     units = tuple((width,) for width in widths)
     small = Restorer(replace(large.config, channels=channels, units=units))
     values = small.state_dict()
-    fitting = {name: (name, w.shape) for name, w in values.items()}.values()
-    kept = {name: w for name, w in large.state_dict().items() if (name, w.shape) in fitting}
+    shapes = {name: w.shape for name, w in values.items()}
+    kept = {name: w for name, w in large.state_dict().items() if w.shape == shapes.get(name)}
     small.load_state_dict(values | kept)
     return small
 

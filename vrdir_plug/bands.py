@@ -154,10 +154,16 @@ class Judgement(nn.ModuleList):
         return (2 * self.chance(known) - 0.5).clamp(0, 1)
 
 
+def recorded() -> bool:
+    """Whether what is computed now becomes a graph that is to serve all images."""
+    traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return torch.compiler.is_compiling() or traced
+
+
 def idle(share: Tensor) -> bool:
     """Whether nothing is to be done to any of the images, by shares (N,): seen on the CPU only,
-    where nothing waits for it, and not in a graph that is to serve all images."""
-    return share.device.type == "cpu" and not torch.compiler.is_compiling() and not share.any()
+    where nothing waits for it."""
+    return share.device.type == "cpu" and not recorded() and not share.any()
 
 
 def plus_product(first: Tensor, second: Tensor, third: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from .bands import (
     image_of,
     linear,
     plus_product,
+    recorded,
     spectrum_in,
     zeroed,
 )
@@ -206,8 +207,8 @@ class Restorer(nn.Module):
             every image and then takes which of the two it should be: one graph, and on a GPU always
             the same time (a CPU leaves out what takes noise and streaks away where there are
             none). "skip" does not compute E and all behind it for them; a GPU waits until it
-            is known which they are. Under torch.compile and torch.export it selects. The pixels
-            are the same.
+            is known which they are. Under torch.compile, torch.export and torch.jit.trace it
+            selects. The pixels are the same.
     """
 
     def __init__(self, config: str | RestorerConfig = "fast", mode: str = "select"):
@@ -250,7 +251,7 @@ class Restorer(nn.Module):
         if self.config.bypass == 0:
             return as_they_came(self.rebuild(padded), images)
         judged = self.judge(padded)
-        if self.mode == "skip" and not torch.compiler.is_compiling():
+        if self.mode == "skip" and not recorded():
             return self.restore_degraded(images, judged)
         clean = judged.degradation < self.config.bypass
         restored = as_they_came(self.enhance(judged), images)
