@@ -150,6 +150,14 @@ def test_parts_of_a_line_are_the_means_of_what_they_cover(parts: int) -> None:
     np.testing.assert_allclose(found, np.diff(integral) * parts / 16, rtol=1e-5)
 
 
+@pytest.mark.parametrize("parts", (5, 7, 16))
+def test_parts_of_whole_pixels_are_those_of_pillow(parts: int) -> None:
+    pixels = np.random.default_rng(0).random((1, 16), dtype=np.float32)
+    expected = np.array(Image.fromarray(pixels).resize((parts, 1), Image.Resampling.BOX))[0]
+    found = degradations.whole_areas(16, parts, torch.device("cpu")) @ torch.from_numpy(pixels[0])
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def test_mist_and_frost_brighten_black_and_leave_less_of_white() -> None:
     for kind in (degradations.mist, degradations.frost):
         black, white = (at(kind, 4, torch.full((2, 3, 64, 64), value)) for value in (0.0, 1.0))

@@ -1,5 +1,7 @@
 """Losses: zero where nothing is wrong, and the ranking loss's repair."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -103,3 +105,12 @@ def test_a_choice_pays_by_the_share_of_the_error_that_it_takes() -> None:
     assert float(back - losses.DARE) == pytest.approx(-losses.CARE * float(slope - losses.DARE))
     # nothing is not worth it
     assert losses.choice_loss(chance, good, good, clean) > 0
+
+
+def test_a_chance_is_worth_what_is_gained_of_all_that_changes() -> None:
+    before, after = torch.tensor([3.0, 0.0]), torch.tensor([0.5, 0.2])
+    gained = math.log((3 + losses.UNSURE) / (0.5 + losses.UNSURE))
+    lost = math.log((0.2 + losses.UNSURE) / losses.UNSURE)
+    chances = torch.linspace(0.01, 0.99, 99)
+    found = torch.stack([losses.worth_loss(c.expand(2), before, after) for c in chances])
+    assert abs(chances[found.argmin()] - gained / (gained + lost)) < 0.01

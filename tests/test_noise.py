@@ -12,6 +12,7 @@ from vrdir_plug.noise import (
     NoiseFilter,
     at_cells,
     fine,
+    mixtures,
     quantile,
     rebuilt,
     transformed,
@@ -20,6 +21,7 @@ from vrdir_plug.noise import (
 from vrdir_plug.response import windows_of
 
 ORDER = [*range(0, SQUARE, 2), *range(1, SQUARE, 2)]  # of the frequencies: even ones first
+LOW = [0, 2, 1, 3]
 
 
 def squares_of(plane: np.ndarray) -> dict[tuple[int, int], np.ndarray]:
@@ -45,7 +47,23 @@ def test_squares_and_their_cosines(size: tuple[int, int]) -> None:
             expected = spectrum(square)[ORDER][:, ORDER]
             # the transform turns the square: its columns come first
             np.testing.assert_allclose(transformed(found), expected.T, atol=1e-5)
+            low = spectrum(square)[LOW][:, LOW]
+            np.testing.assert_allclose(transformed(found, 2), low.T, atol=1e-5)
     torch.testing.assert_close(rebuilt(transformed(squares)), squares)
+
+
+def test_what_is_rebuilt_of_low_frequencies() -> None:
+    torch.manual_seed(0)
+    square = torch.rand(SQUARE, SQUARE)
+    low = np.zeros((SQUARE, SQUARE))
+    low[:4, :4] = spectrum(square.numpy())[:4, :4]
+    found = rebuilt(transformed(square, 2))
+    np.testing.assert_allclose(found, scipy.fft.idctn(low, norm="ortho"), atol=1e-5)
+
+
+def test_mixtures_of_colours() -> None:
+    expected = scipy.fft.dct(np.eye(3), axis=0, norm="ortho")
+    np.testing.assert_allclose(mixtures(torch.device("cpu")), expected, atol=1e-6)
 
 
 def test_what_is_fine_lies_above_the_diagonal() -> None:
@@ -54,22 +72,39 @@ def test_what_is_fine_lies_above_the_diagonal() -> None:
         assert found == float(row + column >= SQUARE)
 
 
-def test_a_plane_is_smoothed_as_its_squares_are_by_scipy() -> None:
+@pytest.mark.parametrize(("half", "threshold"), ((4, 2.1), (2, 2.7)))
+def test_a_plane_is_smoothed_as_its_squares_are_by_scipy(half: int, threshold: float) -> None:
     torch.manual_seed(0)
     plane, variance = torch.rand(16, 24).double().numpy(), 0.01
     noise, wide = NoiseFilter(3), np.zeros((2, 24, 32))
-    limit = noise.threshold**2 * variance
     for (y, x), square in squares_of(plane).items():
-        kept = (spectrum(square) ** 2 / limit - (1 - noise.soft)) / (2 * noise.soft)
-        kept = kept.clip(0, 1)
+        ratio = spectrum(square) ** 2 / (threshold**2 * variance)
+        kept = ((ratio - (1 - noise.soft)) / (2 * noise.soft)).clip(0, 1)
         kept[0, 0] = 1
+        kept[2 * half :], kept[:, 2 * half :] = 0, 0
         parts = scipy.fft.idctn(spectrum(square) * kept, norm="ortho"), np.ones_like(square)
         for sums, part in zip(wide, parts, strict=True):
             sums[y : y + SQUARE, x : x + SQUARE] += part / kept.sum()
     expected = (wide[0] / wide[1])[4:-4, 4:-4]
-    found = noise.smoothed(torch.from_numpy(plane).float()[None], torch.full((1, LEVELS), variance))
+    frequencies = transformed(at_cells(torch.from_numpy(plane).float()[None]), half)
+    even = torch.full(frequencies.shape[2:], variance)
+    found = noise.kept(frequencies, even, threshold)
     assert np.abs(expected - plane).max() > 0.1
     np.testing.assert_allclose(found[0], expected, atol=1e-5)
+
+
+def test_luminance_and_colours_are_smoothed_each_by_its_own_noise() -> None:
+    """What has no noise stays, of colours what is not too fine."""
+    image, noise = scene(), NoiseFilter(3)
+    degraded = noisy(image, 0.1, 0.0)
+    variance = noise.levels(windows_of(degraded))
+    mixed = mixtures(image.device)
+    for part, least in enumerate((0.5, 0.8, 0.8)):
+        some = torch.zeros(3, 1).index_fill_(0, torch.tensor(part), 1.0)
+        found = noise.smoothed(degraded, variance * some) - degraded
+        found = torch.einsum("oc,nchw->onhw", mixed, found).square().mean((1, 2, 3))
+        assert found[part] > least * 0.1**2
+        assert part == 0 or found[0] < 1e-9
 
 
 def test_a_weighted_quantile() -> None:
@@ -108,19 +143,19 @@ def noisy(image: Tensor, even: float, growing: float) -> Tensor:
 
 @pytest.mark.parametrize(("even", "growing"), ((0.1, 0.0), (0.02, 0.0), (0.0, 0.2), (0.05, 0.1)))
 def test_how_strong_the_noise_is_at_each_luminance(even: float, growing: float) -> None:
-    variance, colours = NoiseFilter(3).levels(windows_of(noisy(scene(), even, growing)))
-    for level, found in zip(torch.linspace(0, 1, LEVELS)[1:-1], variance[0, 1:-1], strict=True):
-        expected = (even**2 + (growing * level) ** 2) / 3  # of the mean of three colours
-        assert 0.75 < (found / expected).sqrt() < 1.25
-    assert colours > 0.85
+    variance = NoiseFilter(3).levels(windows_of(noisy(scene(), even, growing)))[0]
+    for level, found in zip(torch.linspace(0, 1, LEVELS)[1:-1], variance[:, 1:-1].T, strict=True):
+        expected = even**2 + (growing * level) ** 2
+        ratio = (found / expected).sqrt()
+        assert ratio.min() > 0.75 and ratio.max() < 1.25
 
 
 def test_margins_tell_of_no_noise() -> None:
     images = noisy(scene(), 0.1, 0.0).clamp(0, 1)
     framed = torch.nn.functional.pad(images, (64, 64), value=1.0)
-    found = [NoiseFilter(3).levels(windows_of(image))[0] for image in (framed, images)]
+    found = [NoiseFilter(3).levels(windows_of(image)) for image in (framed, images)]
     # of the brightest level the margins are a part
-    torch.testing.assert_close(found[0][:, :-1], found[1][:, :-1], rtol=0.3, atol=0)
+    torch.testing.assert_close(found[0][..., :-1], found[1][..., :-1], rtol=0.3, atol=0)
 
 
 @pytest.mark.parametrize(("even", "growing"), ((0.15, 0.0), (0.0, 0.3)))
@@ -129,7 +164,7 @@ def test_noise_is_taken_away_by_its_share(even: float, growing: float) -> None:
     degraded = noisy(image, even, growing)
     levels = noise.levels(windows_of(degraded))
     left = [
-        (noise.mended(degraded, *levels, torch.tensor([share])) - image).square().mean()
+        (noise.mended(degraded, levels, torch.tensor([share])) - image).square().mean()
         for share in (0.0, 0.5, 1.0)
     ]
     torch.testing.assert_close(left[0], (degraded - image).square().mean())
@@ -140,7 +175,7 @@ def test_edges_above_the_noise_stay() -> None:
     image, noise = torch.full((1, 3, 64, 64), 0.3), NoiseFilter(3)
     image[..., 29:] = 0.7
     degraded = noisy(image, 0.03, 0.0)
-    mended = noise.mended(degraded, *noise.levels(windows_of(degraded)), torch.ones(1))
+    mended = noise.mended(degraded, noise.levels(windows_of(degraded)), torch.ones(1))
     step = (mended[..., 29] - mended[..., 28]).mean()
     assert 0.35 < step < 0.45
     assert (mended - image).square().mean() < 0.3 * (degraded - image).square().mean()
@@ -150,17 +185,17 @@ def test_at_first_no_noise_is_taken_away() -> None:
     noise, known = NoiseFilter(3), torch.randn(1, 3)
     assert noise.share(known) == 0
     images = noisy(scene(), 0.1, 0.0)
-    mended = noise.mended(images, *noise.levels(windows_of(images)), noise.share(known))
+    mended = noise.mended(images, noise.levels(windows_of(images)), noise.share(known))
     torch.testing.assert_close(mended, images)
 
 
 def test_beside_a_noisy_image_one_without_noise_is_as_alone() -> None:
     """Alone, it costs nothing; the pixels are the same."""
     noise, both = NoiseFilter(3), torch.cat([scene(), noisy(scene(), 0.1, 0.0)])
-    (variance, coloured), shares = noise.levels(windows_of(both)), torch.tensor([0.0, 0.8])
-    alone = noise.mended(both[:1], variance[:1], coloured[:1], shares[:1])
+    variance, shares = noise.levels(windows_of(both)), torch.tensor([0.0, 0.8])
+    alone = noise.mended(both[:1], variance[:1], shares[:1])
     assert alone is not both and torch.equal(alone, both[:1])
-    mended = noise.mended(both, variance, coloured, shares)
+    mended = noise.mended(both, variance, shares)
     torch.testing.assert_close(mended[:1], alone, atol=1e-6, rtol=0)
     assert (mended[1] - both[1]).abs().max() > 0.05
 
@@ -178,7 +213,7 @@ def test_a_small_chance_is_none() -> None:
 def test_a_graph_recorded_on_an_image_without_noise_serves_noisy_ones() -> None:
     noise, images = NoiseFilter(3), noisy(scene(), 0.1, 0.0)
     levels = noise.levels(windows_of(images))
-    given = (images, *levels, torch.zeros(1))
+    given = (images, levels, torch.zeros(1))
     graph = torch.jit.trace(lambda *given: noise.mended(*given), given, check_trace=False)
     share = torch.full((1,), 0.8)
-    torch.testing.assert_close(graph(images, *levels, share), noise.mended(images, *levels, share))
+    torch.testing.assert_close(graph(images, levels, share), noise.mended(images, levels, share))

@@ -89,7 +89,10 @@ def test_every_parameter_learns_from_an_image(restorer: Restorer) -> None:
     images = 0.3 + 0.05 * torch.rand(2, 3, 32, 32)
     images[..., ::7, ::5] = 1
     rebuilt = restorer.rebuild(images)
-    torch.stack([part.square().sum() for part in rebuilt]).sum().backward()
+    sums = [part.square().sum() for part in rebuilt]
+    if not restorer.config.published:  # what tells whether it is worth it
+        sums.append(restorer.worth.chance(restorer.judge(images).told).sum())
+    torch.stack(sums).sum().backward()
     for name, parameter in restorer.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
@@ -228,6 +231,20 @@ def test_images_below_the_bypass_come_back_bit_identical(restorer: Restorer) -> 
     passed = restorer(images)
     assert torch.equal(passed[below], images[below])
     assert torch.equal(passed[~below], restored[~below])
+
+
+@pytest.mark.parametrize("restorer", CONFIGS[:1], indirect=True, ids=lambda c: c.profile)
+def test_images_that_are_not_worth_it_are_not_restored(restorer: Restorer) -> None:
+    images = light_and_dark()
+    scores = {}
+    for bias in (-9.0, 0.0, 9.0):
+        nn.init.constant_(restorer.worth[1].bias, bias)
+        scores[bias] = restorer.degradation(images).detach()
+    assert scores[-9.0].max() < 1e-6
+    assert (scores[0.0] <= scores[9.0]).all() and scores[9.0].min() > 1e-3
+    nn.init.constant_(restorer.worth[1].bias, -9.0)
+    restorer.config = replace(restorer.config, bypass=1e-3)
+    assert torch.equal(restorer(images), images)
 
 
 @pytest.fixture

@@ -41,8 +41,9 @@ def test_a_response_is_fitted_to_what_was_drawn(
     torch.manual_seed(0)
     old = Restorer("fast").half()
     old.save_pretrained(tmp_path / "old")
-    fit.draw(tmp_path / "old", tmp_path / "drawn.pt", [tmp_path], 64, 0)
-    fit.fit(tmp_path / "old", tmp_path / "new", [tmp_path / "drawn.pt"], 400)
+    part = fit.PARTS["response"]
+    fit.draw(part, tmp_path / "old", tmp_path / "drawn.pt", [tmp_path], [], 64, 0)
+    fit.fit(part, tmp_path / "old", tmp_path / "new", [tmp_path / "drawn.pt"], 400)
     before, after = (
         float(line.split()[-1]) for line in capsys.readouterr().out.splitlines() if "held" in line
     )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from networks import moved
 from PIL import Image
 from safetensors.torch import save_file
@@ -93,6 +94,7 @@ def test_a_stage_moves_what_learns_and_nothing_else(images: list[Tensor]) -> Non
         "branches",
         "ise",
         "gains",
+        "worth",
     ]
     assert [stage.name for stage in training.STAGES] == names
 
@@ -102,7 +104,7 @@ def test_the_published_network_has_no_stages_of_ours(images: list[Tensor]) -> No
     state = training.Run(images, Restorer(published), teachers(), 25, 8, 1e-3, seed=1)
     names = [stage.name for n, stage in enumerate(training.STAGES) if state.steps_of(n)]
     assert names == ["encoder", "decoder", "branches", "ise"]
-    state.stage = len(training.STAGES) - 2
+    state.stage = len(training.STAGES) - 3
     state.step = state.stage_steps
     assert state.finished()
 
@@ -140,7 +142,7 @@ def test_train_is_interrupted_and_goes_on(
             signal.raise_signal(signal.SIGINT)
         return advance(self)
 
-    settings: Any = {"teachers": teachers(), "folder": tmp_path, "steps": 90, "batch": 4}
+    settings: Any = {"teachers": teachers(), "folder": tmp_path, "steps": 95, "batch": 4}
     with monkeypatch.context() as patched:
         patched.setattr(training.Run, "advance", press_ctrl_c)
         assert training.train(images, profile=TINY, **settings) is False
@@ -152,7 +154,7 @@ def test_train_is_interrupted_and_goes_on(
 def test_the_log_has_rates_and_tensorboard_the_same(images: list[Tensor], tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    settings: Any = {"teachers": teachers(), "folder": tmp_path, "steps": 90, "batch": 2}
+    settings: Any = {"teachers": teachers(), "folder": tmp_path, "steps": 95, "batch": 2}
     assert training.train(images, profile=TINY, tensorboard=True, **settings)
     lines = [line.split(",") for line in (tmp_path / progress.LOG).read_text().splitlines()]
     last = [line[3:] for line in lines if line[:2] == ["ise", "20"]]
@@ -215,6 +217,28 @@ def test_noise_is_taken_away_where_less_of_the_error_is_left_then() -> None:
     assert slopes[0] < -1e-4 and slopes[1] > 1e-4
 
 
+def test_an_image_is_worth_it_where_a_teacher_sees_more_in_it_restored() -> None:
+    """Noise is taken away from all; some had it before."""
+    torch.manual_seed(0)
+    restorer = Restorer(TINY)
+    nn.init.constant_(restorer.pixel_filter.noise_filter.asks[1].bias, 2.0)
+    clean = torch.full((2, 3, 64, 64), 0.4)
+    noisy = (clean + 0.1 * torch.randn_like(clean)).clamp(0, 1)
+
+    def grain(images: Tensor) -> list[Tensor]:
+        return [F.pad(40 * images.std((1, 2, 3))[:, None], (0, 1))]
+
+    slopes = []
+    for wanted in (clean, noisy):
+        pairs = data.Pairs(wanted, noisy, torch.zeros(2, 5), torch.zeros(2))
+        given = training.valued(restorer, pairs, grain)  # type: ignore[arg-type]
+        training.valued_loss(restorer, given).backward()
+        bias = restorer.worth[1].bias
+        slopes.append(float(bias.grad))
+        bias.grad = None
+    assert slopes[0] < -1e-2 and slopes[1] > 1e-2
+
+
 def test_the_ablations_freeze_what_they_say(
     images: list[Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,7 +249,7 @@ def test_the_ablations_freeze_what_they_say(
     for name in tool["VARIANTS"]:
         monkeypatch.setattr(training, "STAGES", before)
         assert tool["main"](name, "--out", "x") == 3
-        assert training.STAGES[:-1] == before[:-2]
+        assert training.STAGES[:-1] == before[:-3]
         learner = run(images).learner
         training.release(learner, training.STAGES[-1].learns)
         parts = {n.split(".")[1] for n, p in learner.named_parameters() if p.requires_grad}
@@ -237,19 +261,19 @@ def test_the_ablations_freeze_what_they_say(
         tool["main"]("none")
 
 
-def test_from_weights_only_the_last_stage_learns(images: list[Tensor], tmp_path: Path) -> None:
+def test_from_weights_only_the_last_stages_learn(images: list[Tensor], tmp_path: Path) -> None:
     torch.manual_seed(0)
     Restorer(TINY).half().save_pretrained(tmp_path / "given")  # as a run saves its own
-    settings: Any = {"teachers": teachers(), "folder": tmp_path / "run", "steps": 30, "batch": 4}
+    settings: Any = {"teachers": teachers(), "folder": tmp_path / "run", "steps": 60, "batch": 4}
     assert training.train(images, start=tmp_path / "given", **settings)
     given, fitted = (
         weights_of(Restorer.from_pretrained(folder))
         for folder in (tmp_path / "given", tmp_path / "run" / "weights")
     )
     moved = {name for name in given if not torch.equal(given[name], fitted[name])}
-    assert {name.split(".")[0] for name in moved} == {"gains"}
+    assert {name.split(".")[0] for name in moved} == {"gains", "worth"}
     lines = (tmp_path / "run" / progress.LOG).read_text().splitlines()
-    assert {line.split(",")[0] for line in lines} == {"gains"}
+    assert {line.split(",")[0] for line in lines} == {"gains", "worth"}
     with pytest.raises(ValueError, match="use the same, or another folder"):
         training.train(images, profile=TINY, **settings)
 

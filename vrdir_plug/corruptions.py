@@ -515,4 +515,4 @@ CORRUPTIONS: dict[str, Corruption] = {
 
 # Of no family that the training degradations have. All others have a relative there, made by
 # another formula: fog counts as haze, brightness as over-exposure.
-UNSEEN = ("spatter", "saturate")
+UNSEEN = ("saturate",)

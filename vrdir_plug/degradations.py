@@ -188,6 +188,13 @@ def convolve(images: Tensor, kernels: Tensor) -> Tensor:
     return found[..., :height, :width].clamp(0, 1)
 
 
+def gaussian_kernel(sigma: Tensor) -> Tensor:
+    """Of that deviation in pixels (N, 1, 1, 1) -> (N, K, K)."""
+    x, y = grid(sigma)
+    kernel = torch.exp(-(x.square() + y.square()) / (2 * sigma[:, 0].square()))
+    return kernel / kernel.sum((1, 2), keepdim=True)
+
+
 def streaks(images: Tensor, density: Tensor, kernel: Tensor, generator: Generator) -> Tensor:
     """Seeds at random places, faint to bright, drawn out by a kernel, at most 1: (N, 1, H, W)."""
     dice = torch.rand(images[:, :1].shape, generator=generator, device=images.device)
@@ -262,15 +269,30 @@ def frost(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
     return (dimmed * (1 - share) + tint * share).clamp(0, 1)
 
 
+def drops(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """Drops and trickles of water on the lens: where a random field is high, bright on the slopes
+    that face the light."""
+    ground = 0.5 + 0.1 * normal(images[:, :1], generator)
+    field = convolve(ground, gaussian_kernel(uniform(images, 1.5, 4, generator))) - 0.5
+    field = field / field.std((2, 3), correction=0, keepdim=True).clamp(min=1e-6)
+    height = field - level(severity, 3, 1.6, 1.3, 1.0, 0.8, 0.6)
+    water = (height * uniform(images, 2, 8, generator)).clamp(0, 1)
+    angle = uniform(images, 0, 2 * math.pi, generator)
+    wide = F.pad(water, (0, 1, 0, 1), mode="replicate")
+    down, across = wide[..., 1:, :-1] - water, wide[..., :-1, 1:] - water
+    slope = (across * angle.cos() + down * angle.sin()).clamp(min=0)
+    slope = slope / slope.amax((2, 3), keepdim=True).clamp(min=1e-6)
+    light = (slope + uniform(images, 0, 0.4, generator) * water).clamp(0, 1)
+    tint = torch.tensor([0.75, 0.95, 0.95], device=images.device).view(1, 3, 1, 1)
+    return (images + tint * light * level(severity, 0, 0.4, 0.55, 0.65, 0.75, 0.85)).clamp(0, 1)
+
+
 # --- blur and compression --------------------------------------------------------------------
 
 
 def gaussian_blur(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
     """A Gaussian of 1 to 5 pixels."""
-    x, y = grid(images)
-    sigma = level(severity, 0.1, 1, 1.7, 2.5, 3.5, 5).view(-1, 1, 1)
-    kernel = torch.exp(-(x.square() + y.square()) / (2 * sigma.square()))
-    return convolve(images, kernel / kernel.sum((1, 2), keepdim=True))
+    return convolve(images, gaussian_kernel(level(severity, 0.1, 1, 1.7, 2.5, 3.5, 5)))
 
 
 def defocus_blur(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
@@ -343,14 +365,25 @@ def areas(length: int, parts: int, device: torch.device) -> Tensor:
     return common.clamp(min=0) * (parts / length)
 
 
-def resampled(images: Tensor, severity: Tensor, mode: str) -> Tensor:
-    """Down by area and up again; every image has its own size in between."""
+def whole_areas(length: int, parts: int, device: torch.device) -> Tensor:
+    """The same where every pixel is of the part alone that its middle lies in, as in Pillow."""
+    middles = torch.arange(length, device=device) + 0.5
+    found = (middles * (parts / length)).floor().clamp(max=parts - 1)
+    of = (found == torch.arange(parts, device=device)[:, None]).float()
+    return of / of.sum(1, keepdim=True)
+
+
+def resampled(images: Tensor, severity: Tensor, mode: str, generator: Generator) -> Tensor:
+    """Down by area, half of them by whole pixels, and up again; every image has its own size in
+    between."""
     share = level(severity, 1, 0.6, 0.5, 0.4, 0.3, 0.25).flatten().tolist()
+    wholes = (uniform(images, 0, 1, generator) < 0.5).flatten().tolist()
     height, width = images.shape[-2:]
     results = []
-    for image, part in zip(images.split(1), share, strict=True):
+    for image, part, whole in zip(images.split(1), share, wholes, strict=True):
         size = max(1, round(height * part)), max(1, round(width * part))
-        rows, columns = (areas(*n, images.device) for n in zip((height, width), size, strict=True))
+        mean = whole_areas if whole else areas
+        rows, columns = (mean(*n, images.device) for n in zip((height, width), size, strict=True))
         small = rows @ image @ columns.T
         results.append(F.interpolate(small, (height, width), mode=mode))
     return torch.cat(results)
@@ -358,12 +391,12 @@ def resampled(images: Tensor, severity: Tensor, mode: str) -> Tensor:
 
 def pixelate(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
     """Large square pixels (ImageNet-C)."""
-    return resampled(images, severity, "nearest")
+    return resampled(images, severity, "nearest", generator)
 
 
 def down_sample(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
     """A small image enlarged smoothly."""
-    return resampled(images, severity, "bilinear")
+    return resampled(images, severity, "bilinear", generator)
 
 
 # the luminance and chrominance tables of ITU-T T.81, annex K
@@ -423,7 +456,7 @@ def jpeg(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
 FAMILIES: tuple[tuple[Degradation, ...], ...] = (
     (haze, mist, low_light, low_contrast, over_exposure, colour_cast),
     (gaussian_noise, shot_noise, impulse_noise, speckle_noise),
-    (rain, snow, frost),
+    (rain, snow, frost, drops),
     (
         *(gaussian_blur, defocus_blur, motion_blur, zoom_blur, glass_blur, elastic),
         *(jpeg, pixelate, down_sample),
@@ -438,7 +471,8 @@ FILTERABLE: tuple[Degradation, ...] = (
 )
 # what happens first in the world and in a camera: weather, light, lens, sensor, file
 ORDER: tuple[Degradation, ...] = (
-    *(elastic, rain, snow, haze, mist, frost, low_light, over_exposure, colour_cast, low_contrast),
+    *(elastic, rain, snow, haze, mist, frost, drops),
+    *(low_light, over_exposure, colour_cast, low_contrast),
     *(glass_blur, gaussian_blur, defocus_blur, motion_blur, zoom_blur),
     *(shot_noise, speckle_noise, gaussian_noise, impulse_noise),
     *(down_sample, pixelate, jpeg),

@@ -93,14 +93,14 @@ class PixelFilter(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W), H and W divisible by 4 -> the same in float32, not clamped."""
         with full_precision(images):
-            return filtered_by(*self.prepared(images))
+            return self.told(images)[0]
 
-    def prepared(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The images without impulses and noise, with REACH pixels more on each side, and the
-        response that they ask for (N, SIDE, SIDE)."""
+    def told(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What a call gives, and what is known of the images (N, known)."""
         mended, known = self.denoised(images)
-        spectrum = power_spectrum(windows_of(mended))
-        return F.pad(mended, (REACH,) * 4, mode="replicate"), self.asked(known, spectrum)
+        response = self.asked(known, power_spectrum(windows_of(mended)))
+        wide = F.pad(mended, (REACH,) * 4, mode="replicate")
+        return filtered_by(wide, response), known
 
     def denoised(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The images without impulses and noise, and what is known of them (N, known)."""
@@ -108,7 +108,7 @@ class PixelFilter(nn.Module):
         share = self.noise_filter.share(known)
         if not idle(share):
             noise = self.noise_filter.levels(windows_of(mended))
-            mended = self.noise_filter.mended(mended, *noise, share)
+            mended = self.noise_filter.mended(mended, noise, share)
         return mended, known
 
     def without_impulses(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ COHERENT, BETWEEN = 0.4, (0.14, 0.3)  # what detail of so many cycles must be, o
 LEAST = 0.1  # of a frequency that is kept
 WIENER = 0.25  # share of Wiener's filter in what a response is to be
 ROUNDING = 1e-7  # about the power of rounding to 8 bits
+UNSURE = 0.05  # divergence of answers that are as good as the same
 CARE = 2.0  # what weight a change has that mends nothing
 DARE = 0.05  # the least share of its error that an image must lose for a change to be worth it
 
@@ -43,6 +44,15 @@ def choice_loss(chance: Tensor, before: Tensor, after: Tensor, clean: Tensor) ->
     change = (second + 1e-3).log() - (first + 1e-3).log()
     change = torch.where(change > 0, CARE * change, change) + DARE
     return (chance * change).mean()
+
+
+def worth_loss(chance: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """Cross entropy of chances (N,) with whether a recogniser's `divergence` is less after than
+    before (N,), each image's by the logarithm of how many times: then a chance is over a half where
+    on the whole more is gained than lost."""
+    change = (after + UNSURE).log() - (before + UNSURE).log()
+    better = (change < 0).to(chance.dtype)
+    return F.binary_cross_entropy(chance, better, change.abs())
 
 
 def filtering(left: Tensor, moved: Tensor, filterable: Tensor) -> Tensor:
@@ -163,6 +173,10 @@ def consistency_loss(restored: Sequence[Tensor], clean: Sequence[Tensor]) -> Ten
     (N, K) by the Kullback-Leibler divergence KL(clean || restored). The finer ones want all noise
     gone, and detail with it.
     """
-    given, wanted = (x[-1].float().log_softmax(1) for x in (restored, clean))
-    divergence = F.kl_div(given, wanted, log_target=True, reduction="none").sum(1)
-    return feature_distance(restored[-2], clean[-2]) + divergence
+    return feature_distance(restored[-2], clean[-2]) + divergence(restored[-1], clean[-1])
+
+
+def divergence(restored: Tensor, clean: Tensor) -> Tensor:
+    """KL(clean || restored) of logits (N, K): (N,)."""
+    given, wanted = (logits.float().log_softmax(1) for logits in (restored, clean))
+    return F.kl_div(given, wanted, log_target=True, reduction="none").sum(1)

@@ -1,7 +1,7 @@
-"""Noise that is fine and everywhere, ours: taken away in squares of the luminance.
+"""Noise that is fine and everywhere, ours: taken away in squares of luminance and colour.
 
-Shapes of images are (N, channels, height, width). Squares and their frequencies lie first,
-(SQUARE, SQUARE, ...): so a transform is one product.
+Shapes of images are (N, channels, height, width), those of planes (count, height, width). Squares
+and their frequencies lie first, (SQUARE, SQUARE, ...): so a transform is one product.
 """
 
 import math
@@ -17,39 +17,51 @@ SQUARE = 2 * CELL  # pixels of a side; squares begin at every cell, so four of t
 LEVELS = 5  # of luminance, evenly from 0 to 1, at which the noise is told
 
 
-def cosines(device: torch.device) -> tuple[Tensor, Tensor]:
-    """The first halves of the rows of the orthonormal DCT-II of SQUARE, (CELL, CELL) each: those of
-    even frequencies, whose second halves mirror them, and of odd ones, where the sign changes."""
+def cosines(device: torch.device, kept: int = CELL) -> tuple[Tensor, Tensor]:
+    """The first halves of the rows of the orthonormal DCT-II of SQUARE, (kept, CELL) each: those of
+    the lowest even frequencies, whose second halves mirror them, and of the lowest odd ones, where
+    the sign changes."""
     steps = torch.arange(SQUARE, device=device)
     rows = (math.pi / SQUARE * (steps[:CELL] + 0.5) * steps[:, None]).cos() / math.sqrt(CELL)
     rows = torch.cat([rows[:1] / math.sqrt(2), rows[1:]])
-    return rows[::2], rows[1::2]
+    return rows[::2][:kept], rows[1::2][:kept]
+
+
+def mixtures(device: torch.device) -> Tensor:
+    """The orthonormal DCT-II of the three colours (3, 3): sqrt(3) times the luminance, then two
+    differences of colours."""
+    places = torch.arange(3, device=device)
+    rows = (math.pi / 3 * (places + 0.5) * places[:, None]).cos() * math.sqrt(2 / 3)
+    return torch.cat([rows[:1] / math.sqrt(2), rows[1:]])
 
 
 def down(squares: Tensor, even: Tensor, odd: Tensor) -> Tensor:
     """Squares (SQUARE, ...) -> their DCT along the first side, even frequencies before odd ones."""
     first, second = squares.flatten(1).split(CELL)
     second = second.flip(0)
-    return torch.cat([even @ (first + second), odd @ (first - second)]).view(squares.shape)
+    return torch.cat([even @ (first + second), odd @ (first - second)]).unflatten(
+        1, squares.shape[1:]
+    )
 
 
 def up(frequencies: Tensor, even: Tensor, odd: Tensor) -> Tensor:
-    """The inverse of `down`."""
-    mirrored, turned = frequencies.flatten(1).split(CELL)
+    """The inverse of `down`, of frequencies that are not there as if they were 0."""
+    mirrored, turned = frequencies.flatten(1).split(len(even))
     mirrored, turned = even.T @ mirrored, odd.T @ turned
     whole = torch.cat([mirrored + turned, (mirrored - turned).flip(0)])
-    return whole.view(frequencies.shape)
+    return whole.unflatten(1, frequencies.shape[1:])
 
 
-def transformed(squares: Tensor) -> Tensor:
-    """Squares (SQUARE, SQUARE, ...) -> their DCT, that across first: (SQUARE, SQUARE, ...)."""
-    rows = cosines(squares.device)
+def transformed(squares: Tensor, kept: int = CELL) -> Tensor:
+    """Squares (SQUARE, SQUARE, ...) -> their DCT, that across first, of which the lowest 2 kept
+    frequencies of each side: (2 kept, 2 kept, ...)."""
+    rows = cosines(squares.device, kept)
     return down(down(squares, *rows).transpose(0, 1), *rows)
 
 
 def rebuilt(frequencies: Tensor) -> Tensor:
-    """The inverse of `transformed`."""
-    rows = cosines(frequencies.device)
+    """The inverse of `transformed`: (SQUARE, SQUARE, ...)."""
+    rows = cosines(frequencies.device, len(frequencies) // 2)
     return up(up(frequencies, *rows).transpose(0, 1), *rows)
 
 
@@ -91,9 +103,9 @@ def weights_at(grey: Tensor) -> Tensor:
     return (1 - away.abs()).clamp(min=0)
 
 
-def coarse(planes: Tensor) -> Tensor:
-    """Smooth planes through the means of cells: (N, C, H, W), H and W divisible by CELL."""
-    return F.interpolate(F.avg_pool2d(planes, CELL), scale_factor=CELL, mode="bilinear")
+def luminance(means: Tensor) -> Tensor:
+    """By the first frequency of squares of the first of `mixtures`."""
+    return means / (SQUARE * math.sqrt(3))
 
 
 def quantile(energy: Tensor, weights: Tensor, part: float, least: float) -> Tensor:
@@ -106,18 +118,19 @@ def quantile(energy: Tensor, weights: Tensor, part: float, least: float) -> Tens
 
 
 class NoiseFilter(nn.Module):
-    """Ours: frequencies of a square of the luminance that noise alone explains are taken away.
+    """Ours: frequencies of a square that noise alone explains are taken away.
 
-    A sliding DCT under a threshold (Yu and Sapiro, Image Processing On Line 1, 2011). How strong
-    the noise is at each luminance the image tells: in most photographs a quarter of all squares
-    has next to nothing above the diagonal. Of colours only what cells have in common is kept where
-    noise is. Texture all over an image looks like noise to such a rule, so whether there is any the
-    statistics of the image say. At first there is none.
+    A sliding DCT under a threshold, of luminance and colours (Yu and Sapiro, Image Processing On
+    Line 1, 2011); of colours the fine half of each side goes altogether, as no eye has it. How
+    strong the noise is at each luminance the image tells: in most photographs a quarter of all
+    squares has next to nothing above the diagonal. Texture all over an image looks like noise to
+    such a rule, so whether there is any the statistics of the image say. At first there is none.
     """
 
     quarter, missed = 0.25, 0.85  # of the squares; and what share of the noise that one shows
-    nothing = 2e-6  # half the power of rounding to 8 bits: a flatter square tells of no noise
-    threshold, soft = 2.1, 0.4  # in deviations; in shares of its square, how soft it is
+    nothing = 6e-6  # a few times the power of rounding to 8 bits: a flatter square tells of none
+    threshold = 2.1, 2.7  # in deviations, of the luminance and of colours
+    soft = 0.4  # in shares of its square, how soft it is
     most = 0.85  # of the noise that is taken away: recognisers want some detail, true or not
     doubt = 0.75  # chance of noise up to which none is taken: texture has more of it now and then
 
@@ -134,45 +147,45 @@ class NoiseFilter(nn.Module):
         sure = (self.chance(known) - self.doubt) / (1 - self.doubt)
         return self.most * sure.clamp(min=0)
 
-    def levels(self, windows: Tensor) -> tuple[Tensor, Tensor]:
-        """What `response.windows_of` gives -> variance of the noise of the luminance at each of the
-        LEVELS (N, LEVELS), and the share of noise in what is fine in colours (N,)."""
-        grey = windows.mean(2)
-        frequencies = transformed(side_by_side(grey))
-        above = fine(grey.device)
+    def levels(self, windows: Tensor) -> Tensor:
+        """What `response.windows_of` gives -> variance of the noise of each of the `mixtures` at
+        each of the LEVELS of luminance (N, 3, LEVELS)."""
+        planes = torch.einsum("oc,nwchv->nowhv", mixtures(windows.device), windows)
+        frequencies = transformed(side_by_side(planes.flatten(0, 1)))
+        above = fine(windows.device)
         energy = torch.einsum("uv,uvnp->np", above / above.sum(), frequencies.square())
-        seen = weights_at(frequencies[0, 0] / SQUARE)
-        colour = (windows - grey[:, :, None]).flatten(1, 2)
-        detail = F.avg_pool2d((colour - coarse(colour)).square(), SQUARE)
-        detail = detail.unflatten(1, (*grey.shape[1:2], 3)).mean(2).flatten(1)
-        noise = torch.einsum("nkp,nk->np", seen, self.variance(detail, seen))
-        coloured = noise.mean(1) / detail.mean(1).clamp(min=1e-9)
-        return self.variance(energy, seen), coloured.clamp(max=1)
-
-    def variance(self, energy: Tensor, seen: Tensor) -> Tensor:
-        """Of the noise at each of the LEVELS (N, LEVELS), of energies (N, squares) at luminances
-        whose weights are `seen` (N, LEVELS, squares)."""
         # where no square is as bright or dark, what all of them tell
-        return quantile(energy, seen + 1e-3, self.quarter, self.nothing) / self.missed
+        seen = weights_at(luminance(frequencies[0, 0, ::3])) + 1e-3
+        found = quantile(energy, seen.repeat_interleave(3, 0), self.quarter, self.nothing)
+        return (found / self.missed).unflatten(0, (-1, 3))
 
-    def mended(self, images: Tensor, variance: Tensor, coloured: Tensor, share: Tensor) -> Tensor:
+    def mended(self, images: Tensor, variance: Tensor, share: Tensor) -> Tensor:
         """Images (N, 3, H, W) in float32, H and W divisible by 4, without that share (N,) of the
         noise that `levels` tells of."""
         if idle(share):
             return images
-        grey = images.mean(1, keepdim=True)
-        colour = images - grey
-        share = share[:, None, None, None]
-        colour = torch.lerp(colour, coarse(colour), share * coloured[:, None, None, None])
-        return colour + torch.lerp(grey, self.smoothed(grey[:, 0], variance)[:, None], share)
+        smooth = self.smoothed(images, variance)
+        return torch.lerp(images, smooth, share[:, None, None, None])
 
-    def smoothed(self, grey: Tensor, variance: Tensor) -> Tensor:
-        """A plane (N, H, W) without what noise of the variances (N, LEVELS) explains."""
-        frequencies = transformed(at_cells(grey))
-        noise = torch.einsum("nkhw,nk->nhw", weights_at(frequencies[0, 0] / SQUARE), variance)
-        limit = self.threshold**2 * noise + 1e-9
+    def smoothed(self, images: Tensor, variance: Tensor) -> Tensor:
+        """Images (N, 3, H, W) without what noise of the variances (N, 3, LEVELS) explains."""
+        mixed = mixtures(images.device)
+        # planes first: those of the luminance are as wide as those of colours are not
+        grey, *colours = torch.einsum("oc,nchw->onhw", mixed, images)
+        whole = transformed(at_cells(grey))
+        coarse = transformed(at_cells(torch.cat(colours)), CELL // 2)
+        near = weights_at(luminance(whole[0, 0]))
+        noise = torch.einsum("nkhw,nok->onhw", near, variance)
+        parts = (whole, noise[0]), (coarse, noise[1:].flatten(0, 1))
+        planes = [self.kept(*p, t) for p, t in zip(parts, self.threshold, strict=True)]
+        return torch.einsum("oc,onhw->nchw", mixed, torch.cat(planes).unflatten(0, (3, -1)))
+
+    def kept(self, frequencies: Tensor, noise: Tensor, threshold: float) -> Tensor:
+        """Squares' frequencies (2 kept, 2 kept, count, h, w), variances of the noise in them
+        (count, h, w) -> planes of what is above it (count, H, W)."""
+        limit = threshold**2 * noise + 1e-9
         kept = frequencies.square() / (2 * self.soft * limit) - (1 / self.soft - 1) / 2
-        mean = F.pad(grey.new_ones(1, 1), (0, SQUARE - 1) * 2)[..., None, None, None]
+        mean = F.pad(limit.new_ones(1, 1), (0, len(frequencies) - 1) * 2)[..., None, None, None]
         kept = kept.clamp(0, 1).maximum(mean)
         # the fewer frequencies a square needs, the more of its noise is gone
         weight = 1 / kept.sum((0, 1))

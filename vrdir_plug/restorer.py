@@ -18,6 +18,7 @@ from .bands import (
     BANDS,
     CELL,
     SPECTRUM,
+    Judgement,
     bands_of,
     conv,
     cropped,
@@ -143,33 +144,54 @@ def check_images(images: Tensor) -> None:
 class Judged(NamedTuple):
     """What is known of images before they are enhanced: their bands (N, 48, h, w), normalised;
     local amplitudes and logits for FGM (N, 48, grid, grid), (N, branches); their spectrum
-    (N, SPECTRUM); what shares of the branches the whole image asks for (N, branches); how degraded
-    they are (N,)."""
+    (N, SPECTRUM); what shares of the branches the whole image asks for (N, branches); what `Worth`
+    is told of them (N, known); how degraded they are (N,)."""
 
     bands: Tensor
     amplitude: Tensor
     prior: Tensor
     seen: Tensor
     shares: Tensor
+    told: Tensor
     degradation: Tensor
+
+
+class Worth(Judgement):
+    """Ours: whether a recogniser sees more in an image that is restored, by all that is known of it
+    before E.
+
+    What can be seen of a degradation is not what can be mended: behind frost, or where lines are
+    bent, as in soft or pale photographs that nothing was done to, restoring may only do harm. The
+    teachers tell in training; at first every image is worth it.
+    """
+
+    def __init__(self, branches: int) -> None:
+        super().__init__(PixelFilter.known + SPECTRUM + branches + 2)
+        nn.init.constant_(torch.as_tensor(self[1].bias), 0.5)
+
+    def told(self, known: Tensor, seen: Tensor, prior: Tensor, changes: Tensor) -> Tensor:
+        """What PixelFilter knows (N, known), spectrum (N, SPECTRUM), logits (N, branches), what was
+        changed (N, 2) -> what a chance is told by, about as large each."""
+        moved = (changes + 1e-6).log() + 7
+        return torch.cat([known, 0.3 * torch.cat([seen, prior, moved], 1)], 1)
 
 
 FAR = 0.05  # root mean square of what filters and light change, of which a clean image has less
 
 
-def degradation_of(shares: Tensor, change: Tensor) -> Tensor:
-    """What is not clean (N,): the share that the last branch, that of clean images, does not have;
-    and as FGM sees nothing of what was mended before it, the mean square `change` (N,) that this
-    was."""
-    return 1 - shares[:, -1] * (-change.sqrt() / FAR).exp()
+def degradation_of(shares: Tensor, changes: Tensor, worth: Tensor) -> Tensor:
+    """What is not clean, no more than its `worth` (N,): the share that the last branch, that of
+    clean images, does not have; and as FGM sees nothing of what was mended before it, the mean
+    squares that these `changes` (N, 2) were."""
+    return worth.minimum(1 - shares[:, -1] * (-changes.sum(1).sqrt() / FAR).exp())
 
 
-def change_of(images: Tensor, filtered: Tensor, bands: Tensor, lit: Tensor) -> Tensor:
-    """Mean square of what filters (N, 3, H, W) and light (N, 48, h, w) have changed (N,): that in
-    one pixel of each cell, and that in the mean of each cell."""
+def changes_of(images: Tensor, filtered: Tensor, bands: Tensor, lit: Tensor) -> Tensor:
+    """Mean squares of what filters (N, 3, H, W) and light (N, 48, h, w) have changed (N, 2): that
+    in one pixel of each cell, and that in the mean of each cell."""
     before, after = (planes[..., ::CELL, ::CELL].float() for planes in (images, filtered))
     pixels, means = after - before, (lit[:, :: CELL**2] - bands[:, :: CELL**2]) / CELL
-    return pixels.square().mean((1, 2, 3)) + means.square().mean((1, 2, 3))
+    return torch.stack([change.square().mean((1, 2, 3)) for change in (pixels, means)], 1)
 
 
 class Rebuilt(NamedTuple):
@@ -225,6 +247,7 @@ class Restorer(nn.Module):
         self.pixel_dnc: Any = None if self.config.published else PixelDNC()
         self.decoder = decoder(self.config)
         self.gains: Any = None if self.config.published else BandGains(self.config.branches)
+        self.worth: Any = None if self.config.published else Worth(self.config.branches)
 
     def forward(self, images: Tensor) -> Tensor:
         """Restore a batch; the same in train() and in eval().
@@ -267,14 +290,15 @@ class Restorer(nn.Module):
         return restored
 
     def degradation(self, images: Tensor) -> Tensor:
-        """How degraded each image is taken to be, by FGM and by all that is before it.
+        """How degraded each image is taken to be, as far as restoring it helps a recogniser.
 
         Args:
             images: as for a call.
 
         Returns:
             A score for each image, (N,) float32, from 0 (clean) to 1: what FGM does not give to
-            the branch of clean images, and how much was mended before.
+            the branch of clean images, and how much was mended before; but no more than the chance
+            that a recogniser sees more in it restored.
 
         Raises:
             As a call does; ValueError for the profile "paper", which has no clean branch.
@@ -295,19 +319,23 @@ class Restorer(nn.Module):
 
     def judge(self, images: Tensor, branch: Tensor | None = None) -> Judged:
         """The first part of `rebuild`: all that is done to the pixels before E."""
-        filtered = self.pixel_filter(self.streak_filter(images))
+        streakless = self.streak_filter(images)
+        with full_precision(images):
+            filtered, known = self.pixel_filter.told(streakless)
         unlit = bands_of(filtered)
         bands = self.light(unlit)
         with full_precision(bands):
-            change = change_of(images, filtered, unlit, bands)
+            changes = changes_of(images, filtered, unlit, bands)
             energy = bands.square()
             seen = spectrum_in(bands, energy)
             amplitude = self.ise.fgm.amplitude(energy)
             prior = self.ise.fgm.prior(seen)
             shares = prior.softmax(1)
-            degradation = degradation_of(shares, change)
+            told = self.worth.told(known, seen, prior, changes)
+            degradation = degradation_of(shares, changes, self.worth.chance(told))
         bands = self.pixel_dnc(bands, energy, seen, shares if branch is None else branch)
-        return Judged(bands.to(images.dtype), amplitude, prior, seen, shares, degradation)
+        bands = bands.to(images.dtype)
+        return Judged(bands, amplitude, prior, seen, shares, told, degradation)
 
     def normalise(self, filtered: Tensor, branch: Tensor) -> Tensor:
         """What PixelFilter gives -> the bands that E is given, by shares (N, branches): what

@@ -31,7 +31,7 @@ from .bands import (
 from .front import FINE, colour_moments, mapped
 from .ise import Block
 from .response import REACH, filtered_by, places, power_spectrum, squares
-from .restorer import Restorer, change_of, check_images, degradation_of
+from .restorer import Restorer, changes_of, check_images, degradation_of
 
 SIDE = 1024
 ABOVE = 4_000_000
@@ -170,7 +170,9 @@ class Walk:
         self.lighting = self.see_light()
         amplitude, seen = self.see_pixels()
         shares, bypass = self.prior.softmax(1), self.restorer.config.bypass
-        if bypass and bool(degradation_of(shares, self.change) < bypass):
+        worth = self.restorer.worth
+        chance = worth.chance(worth.told(known, seen, self.prior, self.changes))
+        if bypass and bool(degradation_of(shares, self.changes, chance) < bypass):
             place.copy_(self.image)
             return
         features, gate = self.see_features(amplitude)
@@ -216,7 +218,7 @@ class Walk:
         windows = squares(self.image, rows, columns).to(self.restorer.dtype).flatten(0, 1)
         windows = inner(self.without_impulses(self.without_streaks(windows)), BEFORE)
         levels = pixel_filter.noise_filter.levels(inner(windows, CELL)[None])
-        self.noise = *levels, pixel_filter.noise_filter.share(known)
+        self.noise = levels, pixel_filter.noise_filter.share(known)
         return power_spectrum(inner(self.without_noise(windows), CELL)[None])
 
     def see_light(self) -> Tensor:
@@ -230,16 +232,16 @@ class Walk:
             return self.everywhere(self.restorer.light.maps(colours))
 
     def see_pixels(self) -> tuple[Tensor, Tensor]:
-        """Local amplitudes and spectrum of the image; PixelDNC's maps, the prior and how much was
+        """Local amplitudes and spectrum of the image; PixelDNC's maps, the prior and what was
         changed so far are kept."""
         fgm, pixel_dnc = self.restorer.ise.fgm, self.restorer.pixel_dnc
-        energy = statistics = whole = around = self.change = torch.zeros(())
+        energy = statistics = whole = around = self.changes = torch.zeros(())
         for window in self.windows:
             filtered = self.filtered(window)
             unlit = bands_of(filtered)
             bands = self.lit(unlit, window)
-            change = change_of(self.padded(window), filtered, unlit, bands)
-            self.change = self.change + self.share(window) * change
+            changes = changes_of(self.padded(window), filtered, unlit, bands)
+            self.changes = self.changes + self.share(window) * changes
             squares = bands.square()
             colours = colour_moments(bands, squares)
             energy = energy + self.on_grid(squares, window, fgm.grid)

@@ -33,12 +33,17 @@ from .degradations import (
     Degradation,
     defocus_blur,
     down_sample,
+    drops,
     frost,
     gaussian_blur,
     gaussian_noise,
     glass_blur,
+    haze,
+    low_contrast,
     low_light,
+    mist,
     motion_blur,
+    over_exposure,
     pixelate,
     rain,
     shot_noise,
@@ -186,7 +191,7 @@ def noise_loss(
         mended, known = pixel_filter.without_impulses(images)
         noise = pixel_filter.noise_filter
         chance = noise.chance(known)
-        without = noise.mended(mended, *noise.levels(windows_of(mended)), torch.ones_like(chance))
+        without = noise.mended(mended, noise.levels(windows_of(mended)), torch.ones_like(chance))
     return {"noise": losses.choice_loss(chance, mended, without, pairs.clean)}
 
 
@@ -270,6 +275,39 @@ def whole_loss(
     return found
 
 
+class Valued(NamedTuple):
+    """What `Worth` is told of images (N, known), and the divergence of a teacher's answers from
+    those on the clean ones before and after they are restored (N,)."""
+
+    told: Tensor
+    before: Tensor
+    after: Tensor
+
+
+@torch.no_grad()
+def valued(restorer: Restorer, pairs: Pairs, teacher: Teacher) -> Valued:
+    """Nothing but `Worth` learns what restoring is worth, so all of it is known beforehand."""
+    judged = restorer.judge(pairs.degraded)
+    restored = restorer.enhance(judged).images.clamp(0, 1)
+    wanted = teacher(pairs.clean)[-1]
+    found = (losses.divergence(teacher(i)[-1], wanted) for i in (pairs.degraded, restored))
+    return Valued(judged.told, *found)
+
+
+def valued_loss(restorer: Restorer, given: Valued) -> Tensor:
+    """Of the chances that `Worth` gives."""
+    with full_precision(given.told):
+        return losses.worth_loss(restorer.worth.chance(given.told), given.before, given.after)
+
+
+def worth_loss(
+    learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
+) -> dict[str, Tensor]:
+    """Stage 9: which images are worth it, by what the teachers see of them restored."""
+    given = valued(learner.restorer, pairs, teachers[choose(teachers, generator)])
+    return {"worth": valued_loss(learner.restorer, given)}
+
+
 def teacher_loss(teacher: Teacher, restored: Tensor, pairs: Pairs) -> Tensor:
     """Of each image (N,). Those that are recognised worse than before have a louder voice."""
     with torch.no_grad():
@@ -305,7 +343,7 @@ class Stage:
     oftener: tuple[Degradation, ...] = ()
 
 
-# behind PixelFilter, whose few numbers stay as the first stage has them; BandGains come last
+# behind PixelFilter, whose few numbers stay as the first stage has them; BandGains come after
 BEHIND = (".pixel_dnc.", ".encoder.", ".ise.", ".decoder.")
 # what it must tell apart; movements are of two sorts, and what glass leaves looks like a blur
 BLURS = (
@@ -317,6 +355,8 @@ NOISE, RESPONSE = (".pixel_filter.noise_filter.",), (".pixel_filter.response.",)
 # and what must not be taken for them
 STREAKS = (rain, rain, snow, snow, frost, gaussian_noise, shot_noise, speckle_noise)
 NOISES = (gaussian_noise, shot_noise, speckle_noise, low_light)
+# of which what is pale anyhow is hardly told, and what it is often not worth to restore
+DOUBTFUL = (haze, haze, mist, mist, over_exposure, low_contrast, motion_blur, drops)
 STAGES: tuple[Stage, ...] = (
     Stage("streaks", (".streak_filter.",), streak_loss, 0.05, 2, 3.0, sides=2, oftener=STREAKS),
     Stage("pixels", PIXELS, front_loss, 0.10, 2, 3.0, sides=2),
@@ -327,12 +367,14 @@ STAGES: tuple[Stage, ...] = (
     Stage("branches", BEHIND, branch_loss, 0.45, 2),
     Stage("ise", BEHIND, whole_loss, 0.23, 2, 0.4, sides=2),
     Stage("gains", (".gains.",), whole_loss, 0.03, 2, 3.0, sides=2),
+    Stage("worth", (".worth.",), worth_loss, 0.05, 2, 1.5, sides=2, oftener=DOUBTFUL),
 )
 
 
 def stages_of(config: RestorerConfig) -> range:
     """Which of the stages a network has: as published nothing is before E and behind SAD."""
-    ours = {"streaks", "pixels", "noise", "response", "gains"} if config.published else set()
+    fronts = {"streaks", "pixels", "noise", "response"}
+    ours = fronts | {"gains", "worth"} if config.published else set()
     has = [n for n, stage in enumerate(STAGES) if stage.name not in ours]
     return range(has[0], has[-1] + 1)
 
@@ -342,6 +384,12 @@ def release(learner: nn.Module, parts: tuple[str, ...]) -> list[nn.Parameter]:
     for name, parameter in learner.named_parameters():
         parameter.requires_grad_(any(part in name for part in parts))
     return [p for p in learner.parameters() if p.requires_grad]
+
+
+def pace(step: int, steps: int) -> float:
+    """Of the learning rate: up in a straight line, down in half a cosine."""
+    decay = 0.5 + 0.5 * math.cos(math.pi * step / steps)
+    return min(1.0, (step + 1) / WARM_UP) * max(decay, 0.01)
 
 
 class Run:
@@ -414,14 +462,7 @@ class Run:
         return self.count * self.processes.count
 
     def current_rate(self) -> float:
-        """Up in a straight line, down in half a cosine."""
-        decay = 0.5 + 0.5 * math.cos(math.pi * self.step / self.stage_steps)
-        return (
-            self.rate
-            * STAGES[self.stage].pace
-            * min(1.0, (self.step + 1) / WARM_UP)
-            * max(decay, 0.01)
-        )
+        return self.rate * STAGES[self.stage].pace * pace(self.step, self.stage_steps)
 
     def chance(self) -> Chance:
         """Of this step in this process: nothing of it needs to be kept to go on exactly."""
@@ -601,8 +642,8 @@ def train(
             ones the teachers see more of what is shown, and statistics are nearer to those of
             whole images.
         start: trained weights, by a name as `Restorer.from_pretrained` takes it, in the profile's
-            place: all steps are then those of the last stage, which fits them to these teachers
-            and images.
+            place: all steps are then those of the last stages ("gains" and "worth", of the
+            profile "paper" "ise"), which fit them to these teachers and images.
 
     Returns:
         True when it came to its end, False when it was interrupted: call it again to go on.
@@ -618,7 +659,8 @@ def train(
     if crop <= 0 or crop % restorer.stride:
         raise ValueError(f"crop must be a multiple of {restorer.stride} pixels, came {crop}")
     folder.mkdir(parents=True, exist_ok=True)
-    first = 0 if start is None else stages_of(restorer.config)[-1]
+    last = 1 if restorer.config.published else 2
+    first = 0 if start is None else stages_of(restorer.config)[-last]
     run = Run(images, restorer, teachers, steps, batch, rate, seed, device, crop, first)
     if (folder / CHECKPOINT).exists():
         run.restore(torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True))
