@@ -9,9 +9,11 @@ import pytest
 import slim
 import torch
 from PIL import Image
+from torch import Tensor, nn
 
-from vrdir_plug import Restorer, training
+from vrdir_plug import UNIT, Restorer, training
 from vrdir_plug.data import Chance, draw_pairs
+from vrdir_plug.teachers import Teacher
 
 
 @pytest.mark.parametrize("name", architectures.NETWORKS)
@@ -30,8 +32,20 @@ def test_an_architecture_starts_at_the_identity_and_learns(
     assert any(not torch.equal(after[key], tensor) for key, tensor in before.items())
 
 
-def test_a_response_is_fitted_to_what_was_drawn(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+class Patches(nn.Module):
+    """A classifier of patches of 8 and of 16 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 8, 8), nn.Conv2d(8, 8, 2, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 40 * self.second(self.first(images).relu()).mean((2, 3))
+
+
+@pytest.mark.parametrize("name", fit.PARTS)
+def test_a_part_is_fitted_to_what_was_drawn(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing else moves, and what is asked for comes nearer."""
     dice = np.random.default_rng(0)
@@ -39,18 +53,22 @@ def test_a_response_is_fitted_to_what_was_drawn(
         coarse = Image.fromarray(dice.integers(0, 256, (40, 60, 3), dtype=np.uint8))
         coarse.resize((360, 240)).save(tmp_path / f"{n}.png")
     torch.manual_seed(0)
-    old = Restorer("fast").half()
+    old, part = Restorer("fast").half(), fit.PARTS[name]
+    with torch.no_grad():  # a network that does not restore anything is worth nothing
+        old.light.range_switch.switch[0] = 1.0
     old.save_pretrained(tmp_path / "old")
-    part = fit.PARTS["response"]
-    fit.draw(part, tmp_path / "old", tmp_path / "drawn.pt", [tmp_path], [], 64, 0)
-    fit.fit(part, tmp_path / "old", tmp_path / "new", [tmp_path / "drawn.pt"], 400)
+    teachers, file = [Teacher(Patches(), UNIT)], tmp_path / "drawn.pt"
+    fit.draw(part, tmp_path / "old", file, [tmp_path], teachers, 64, 0)
+    fit.fit(part, tmp_path / "old", tmp_path / "new", [file], 800)
+    assert capsys.readouterr().out.count("held out") == 2
+    new = Restorer.from_pretrained(tmp_path / "new")
+    samples = fit.joined(part, [torch.load(file)])
     before, after = (
-        float(line.split()[-1]) for line in capsys.readouterr().out.splitlines() if "held" in line
+        fit.mean_loss(part, network.float(), samples, torch.arange(64)) for network in (old, new)
     )
     assert after < 0.8 * before
-    new = Restorer.from_pretrained(tmp_path / "new").state_dict()
-    moved = {n for n, w in old.state_dict().items() if not torch.equal(w.float(), new[n])}
-    assert moved and all(name.startswith("pixel_filter.response.") for name in moved)
+    moved = {n for n, w in old.state_dict().items() if not torch.equal(w, new.state_dict()[n])}
+    assert moved and all(key.startswith(part.learns) for key in moved)
 
 
 def test_a_slim_network_has_the_filters_of_the_large_one_and_comes_near_it() -> None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import trange
 
 from vrdir_plug.cli import build_teacher
@@ -32,6 +32,7 @@ from vrdir_plug.training import (
     Asked,
     Valued,
     asked_loss,
+    kept,
     pace,
     release,
     responses_asked,
@@ -101,6 +102,10 @@ def taken(samples: Any, chosen: Tensor) -> Any:
     return type(samples)(*(numbers[chosen].float() for numbers in samples))
 
 
+def followed(mean: Tensor, now: Tensor, count: Tensor | int) -> Tensor:
+    return mean.lerp(now, 1 - kept(int(count), DECAY))
+
+
 @torch.no_grad()
 def mean_loss(part: Part, restorer: Restorer, samples: Any, chosen: Tensor) -> float:
     batches = [taken(samples, some) for some in chosen.split(BATCH)]
@@ -116,7 +121,7 @@ def fit(part: Part, old: Path, out: Path, files: list[Path], epochs: int) -> Non
         f"{len(together)} samples, held out: {mean_loss(part, restorer, samples, held[:, 0]):.4f}"
     )
     learning = release(restorer, (part.learns,))
-    average = AveragedModel(restorer, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
+    average = AveragedModel(restorer, avg_fn=followed)
     optimiser = torch.optim.Adam(learning, betas=(0.9, 0.99))
     generator = torch.Generator().manual_seed(0)
     steps = epochs * len(learnt) // BATCH

@@ -392,6 +392,11 @@ def pace(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / WARM_UP) * max(decay, 0.01)
 
 
+def kept(step: int, most: float = EMA_DECAY) -> float:
+    """Of the average of the weights (EMA) in a step: less of what the first ones were."""
+    return min(most, (1 + step) / (10 + step))
+
+
 class Run:
     """A training run's state: exactly what a checkpoint holds, and the step that moves it on."""
 
@@ -491,7 +496,7 @@ class Run:
         else:
             warnings.warn(f"step {self.step} had no finite gradient and was left out", stacklevel=2)
         self.optimiser.zero_grad(set_to_none=True)
-        self.follow(min(EMA_DECAY, (1 + self.step) / (10 + self.step)))
+        self.follow(kept(self.step))
         self.step += 1
         return {name: term.detach() for name, term in terms.items()}
 
