@@ -90,17 +90,14 @@ class PixelFilter(nn.Module):
         self.noise_filter = NoiseFilter(self.known)
         self.response = FrequencyResponse(self.known)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W), H and W divisible by 4 -> the same in float32, not clamped."""
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W), H and W divisible by 4 -> the same in float32, not clamped; and what is
+        known of the images (N, known)."""
         with full_precision(images):
-            return self.told(images)[0]
-
-    def told(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What a call gives, and what is known of the images (N, known)."""
-        mended, known = self.denoised(images)
-        response = self.asked(known, power_spectrum(windows_of(mended)))
-        wide = F.pad(mended, (REACH,) * 4, mode="replicate")
-        return filtered_by(wide, response), known
+            mended, known = self.denoised(images)
+            response = self.asked(known, power_spectrum(windows_of(mended)))
+            wide = F.pad(mended, (REACH,) * 4, mode="replicate")
+            return filtered_by(wide, response), known
 
     def denoised(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The images without impulses and noise, and what is known of them (N, known)."""

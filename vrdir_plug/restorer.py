@@ -319,9 +319,7 @@ class Restorer(nn.Module):
 
     def judge(self, images: Tensor, branch: Tensor | None = None) -> Judged:
         """The first part of `rebuild`: all that is done to the pixels before E."""
-        streakless = self.streak_filter(images)
-        with full_precision(images):
-            filtered, known = self.pixel_filter.told(streakless)
+        filtered, known = self.pixel_filter(self.streak_filter(images))
         unlit = bands_of(filtered)
         bands = self.light(unlit)
         with full_precision(bands):

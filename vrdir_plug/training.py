@@ -173,7 +173,7 @@ def front_loss(
     A recogniser's gradient at a handful of numbers for a whole image is mostly noise.
     """
     restorer = learner.restorer
-    filtered = restorer.pixel_filter(restorer.streak_filter(pairs.degraded))
+    filtered, _ = restorer.pixel_filter(restorer.streak_filter(pairs.degraded))
     wanted = wanted_shares(pairs.families, restorer.config.branches)
     return {
         "filter": losses.filter_loss(filtered, pairs.degraded, pairs.clean, pairs.filterable),
