@@ -278,6 +278,17 @@ def test_from_weights_only_the_last_stages_learn(images: list[Tensor], tmp_path:
         training.train(images, profile=TINY, **settings)
 
 
+def test_which_stages_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [stage.name for stage in training.STAGES]
+    published = RestorerConfig("p", 8, ((),), branches=3, grid=0, skip=False, published=True)
+    assert names[training.first_repeated(TINY) :] == ["gains", "worth"]
+    assert names[training.first_repeated(published)] == "ise"
+    # as the tools have them: one stage alone, and one more than there are before it
+    for stages in (training.STAGES[3:4], training.STAGES[:-2]):
+        monkeypatch.setattr(training, "STAGES", stages)
+        assert training.first_repeated(TINY) == len(stages) - 1
+
+
 def test_a_stage_with_larger_crops_has_fewer_of_them(images: list[Tensor]) -> None:
     state = run(images)
     for state.stage, stage in enumerate(training.STAGES):

@@ -8,6 +8,7 @@ one stage of `vrdir train` alone, whose options it takes, --start apart. Under t
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch.nn.functional as F
@@ -33,11 +34,16 @@ def grown(folder: Path) -> Restorer:
     return restorer
 
 
+def trained(restorer: Restorer, options: Sequence[str]) -> int:
+    """`vrdir train` with these options, from this network on."""
+    with tempfile.TemporaryDirectory() as folder:
+        restorer.save_pretrained(folder)
+        return cli.main(["train", "--start", folder, *options])
+
+
 def main(name: str, old: str, *options: str) -> int:
     training.STAGES = tuple(stage for stage in training.STAGES if stage.name == name)
-    with tempfile.TemporaryDirectory() as folder:
-        grown(Path(old)).save_pretrained(folder)
-        return cli.main(["train", "--start", folder, *options])
+    return trained(grown(Path(old)), options)
 
 
 if __name__ == "__main__":

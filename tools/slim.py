@@ -7,16 +7,16 @@ give what those of OLD give; OPTIONS are those of `vrdir train`, --start apart. 
 """
 
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
+from grow import trained
 from torch import Generator, Tensor
 
-from vrdir_plug import cli, losses, training
+from vrdir_plug import losses, training
 from vrdir_plug.data import Pairs
 from vrdir_plug.restorer import Restorer
 from vrdir_plug.teachers import Teacher
@@ -60,9 +60,7 @@ def main(old: str, channels: str, widths: str, *options: str) -> int:
     stage = training.Stage("imitate", BEHIND, loss, 1.0, 2)
     training.STAGES = (stage,)
     training.stages_of = lambda config: range(1)
-    with tempfile.TemporaryDirectory() as folder:
-        slim(large, int(channels), [int(w) for w in widths.split(",")]).save_pretrained(folder)
-        return cli.main(["train", "--start", folder, *options])
+    return trained(slim(large, int(channels), [int(w) for w in widths.split(",")]), options)
 
 
 if __name__ == "__main__":

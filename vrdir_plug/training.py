@@ -379,6 +379,12 @@ def stages_of(config: RestorerConfig) -> range:
     return range(has[0], has[-1] + 1)
 
 
+def first_repeated(config: RestorerConfig) -> int:
+    """The first of the stages that fit trained weights to other teachers and images."""
+    stages = stages_of(config)
+    return next((n for n in stages if STAGES[n].name in ("gains", "worth")), stages[-1])
+
+
 def release(learner: nn.Module, parts: tuple[str, ...]) -> list[nn.Parameter]:
     """Freeze everything but the parameters with one of the parts in their names; return those."""
     for name, parameter in learner.named_parameters():
@@ -664,8 +670,7 @@ def train(
     if crop <= 0 or crop % restorer.stride:
         raise ValueError(f"crop must be a multiple of {restorer.stride} pixels, came {crop}")
     folder.mkdir(parents=True, exist_ok=True)
-    last = 1 if restorer.config.published else 2
-    first = 0 if start is None else stages_of(restorer.config)[-last]
+    first = 0 if start is None else first_repeated(restorer.config)
     run = Run(images, restorer, teachers, steps, batch, rate, seed, device, crop, first)
     if (folder / CHECKPOINT).exists():
         run.restore(torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True))
