@@ -153,7 +153,7 @@ def add_train(commands: Any) -> None:
     network(
         "--start",
         help="trained weights (fast, a folder, org/name) in the profile's place: only the last "
-        "stage, which fits them to these teachers and images",
+        "two stages, which fit them to these teachers and images",
     )
     option("--steps", type=positive, default=8000, help="of all stages together")
     option("--device", default="auto", help="cpu, cuda or auto: the GPU where there is one")

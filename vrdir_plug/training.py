@@ -653,8 +653,8 @@ def train(
             ones the teachers see more of what is shown, and statistics are nearer to those of
             whole images.
         start: trained weights, by a name as `Restorer.from_pretrained` takes it, in the profile's
-            place: all steps are then those of the last stages ("gains" and "worth", of the
-            profile "paper" "ise"), which fit them to these teachers and images.
+            place: all steps are then those of the last stages ("gains" and "worth"; "ise" of the
+            profile "paper"), which fit them to these teachers and images.
 
     Returns:
         True when it came to its end, False when it was interrupted: call it again to go on.
