@@ -1,12 +1,14 @@
 """The committed weights: the very numbers they gave when they were measured, and what they do."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from skimage.data import astronaut, chelsea, coffee
 from skimage.metrics import peak_signal_noise_ratio
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from vrdir_plug import Restorer, selftest, weights
 from vrdir_plug.corruptions import CORRUPTIONS
@@ -56,12 +58,30 @@ def test_clean_photographs_stay_nearly_as_they_are(restorer: Restorer) -> None:
         assert same or peak_signal_noise_ratio(clean.numpy(), restored.numpy(), data_range=1) > 25
 
 
+def of_clean_and_corrupted(corruption: str) -> tuple[Tensor, Tensor]:
+    clean = torch.stack(photographs())
+    generators = [Generator().manual_seed(n) for n in range(len(clean))]
+    return clean, CORRUPTIONS[corruption](clean, 3, generators)
+
+
 @pytest.mark.parametrize("corruption", ("impulse_noise", "rain", "haze", "contrast", "low_light"))
 @torch.inference_mode()
 def test_what_is_mended_before_the_gate_counts_as_degraded(
     restorer: Restorer, corruption: str
 ) -> None:
-    clean = torch.stack(photographs())
-    corrupted = CORRUPTIONS[corruption](clean, 3, [Generator().manual_seed(n) for n in range(3)])
-    scores = [restorer.degradation(images) for images in (corrupted, clean)]
-    assert (scores[0] > 0.7).all() and scores[0].min() > scores[1].max()
+    worth_it = copy.deepcopy(restorer)
+    nn.init.constant_(worth_it.worth[1].bias, 99.0)
+    clean, corrupted = map(worth_it.degradation, of_clean_and_corrupted(corruption))
+    assert (corrupted > 0.7).all() and corrupted.min() > clean.max()
+
+
+@pytest.mark.parametrize(
+    "corruption", ("impulse_noise", "gaussian_noise", "rain", "contrast", "low_light", "dark_noise")
+)
+@torch.inference_mode()
+def test_what_recognisers_mind_is_restored_and_clean_photographs_are_not(
+    restorer: Restorer, corruption: str
+) -> None:
+    clean, corrupted = of_clean_and_corrupted(corruption)
+    assert not (restorer(corrupted) == corrupted).flatten(1).all(1).any()
+    assert torch.equal(restorer(clean), clean)

@@ -8,12 +8,12 @@ from vrdir_plug.evaluation import CLEAN, Condition, Report
 from vrdir_plug.measures import Mean
 from vrdir_plug.tables import compare, to_csv, to_markdown
 
-NOISE, SPATTER = Condition("gaussian_noise", 3), Condition("spatter", 2)
+NOISE, SATURATED = Condition("gaussian_noise", 3), Condition("saturate", 2)
 
 
 def reported(**scores: list[list[int]]) -> Report:
-    """A report from each restorer's top-1 under CLEAN, NOISE (seen) and SPATTER (unseen)."""
-    conditions = [CLEAN, NOISE, SPATTER]
+    """A report from each restorer's top-1 under CLEAN, NOISE (seen) and SATURATED (unseen)."""
+    conditions = [CLEAN, NOISE, SATURATED]
     found = {
         (condition, name): {"top-1": Mean(np.array(row, dtype=np.float64))}
         for name, rows in scores.items()
@@ -44,16 +44,16 @@ def test_comparison_by_hand() -> None:
     assert list(rows) == [
         "clean",
         "gaussian_noise 3",
-        "spatter 2",
+        "saturate 2",
         "mean over seen",
         "mean over unseen",
         "mean over corruptions",
     ]
-    clean, noise, spatter, seen, unseen, mean = rows.values()
+    clean, noise, saturated, seen, unseen, mean = rows.values()
     assert (clean.baseline, clean.score, clean.recovery) == (0.75, 0.5, None)
     assert (noise.baseline, noise.score) == (0.25, 0.5)
     assert noise.recovery == pytest.approx((0.5 - 0.25) / (0.75 - 0.25))
-    assert (spatter.baseline, spatter.score, spatter.recovery) == (0.75, 1.0, None)
+    assert (saturated.baseline, saturated.score, saturated.recovery) == (0.75, 1.0, None)
     assert (seen.score, unseen.score, mean.baseline, mean.score) == (0.5, 1.0, 0.5, 0.75)
     assert mean.recovery == pytest.approx((0.75 - 0.5) / (0.75 - 0.5))
     assert noise.p == 1 and mean.p is None
@@ -62,20 +62,21 @@ def test_comparison_by_hand() -> None:
 def test_change_is_named_only_where_it_is_significant() -> None:
     half = [0, 1] * 20
     report = reported(none=[half, [0] * 40, half], ours=[half, [1] * 40, [1, 0] * 20])
-    clean, noise, spatter, *_ = (row for row in compare(report) if row.restorer == "ours")
+    clean, noise, saturated, *_ = (row for row in compare(report) if row.restorer == "ours")
     assert (clean.change, clean.p, clean.low, clean.high) == ("no significant change", 1, 0, 0)
     assert noise.change == "better" and noise.p == pytest.approx(2 / 2**40)
-    assert spatter.change == "no significant change" and spatter.low < 0 < spatter.high
+    assert saturated.change == "no significant change" and saturated.low < 0 < saturated.high
     worse = reported(none=[half, [1] * 40, half], ours=[half, [0] * 40, half])
     assert [row.change for row in compare(worse) if row.restorer == "ours"][1] == "worse"
 
 
 def test_mean_resamples_images_not_cells() -> None:
     rng = np.random.default_rng(0)
-    noise, spatter = rng.integers(0, 2, (2, 50)).tolist()
-    report = reported(none=[[1] * 50, [0] * 50, [0] * 50], ours=[[1] * 50, noise, spatter])
+    noise, saturated = rng.integers(0, 2, (2, 50)).tolist()
+    report = reported(none=[[1] * 50, [0] * 50, [0] * 50], ours=[[1] * 50, noise, saturated])
     together = reported(
-        none=[[1] * 50, [0] * 50, [0] * 50], ours=[[1] * 50, noise, np.add(noise, spatter).tolist()]
+        none=[[1] * 50, [0] * 50, [0] * 50],
+        ours=[[1] * 50, noise, np.add(noise, saturated).tolist()],
     )
     mean = [row for row in compare(report) if row.restorer == "ours"][-1]
     double = [row for row in compare(together) if row.restorer == "ours"][2]
@@ -93,7 +94,7 @@ def test_markdown() -> None:
     )
     assert lines[3].startswith("| gaussian_noise 3 | 25.0% | 50.0% | +25.0 [+0.0, +75.0] | no sig")
     assert lines[3].endswith("| 50% |")
-    assert lines[-1] == "4 images; not in training in any form: spatter; size 16"
+    assert lines[-1] == "4 images; not in training in any form: saturate; size 16"
 
 
 def test_markdown_of_the_baseline_alone() -> None:
