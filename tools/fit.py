@@ -16,22 +16,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import trange
 
 from vrdir_plug.cli import build_teacher
 from vrdir_plug.data import Chance, Pairs, draw_pairs, read_folder
-from vrdir_plug.degradations import Degradation
 from vrdir_plug.restorer import Restorer
 from vrdir_plug.teachers import Teacher
 from vrdir_plug.training import (
-    BLURS,
     CROP,
-    DOUBTFUL,
+    STAGES,
     Asked,
+    Stage,
     Valued,
     asked_loss,
+    choose,
     kept,
     pace,
     release,
@@ -47,31 +47,37 @@ RATE, DECAY = 3e-3, 0.998
 
 
 class Part(NamedTuple):
-    """Its parameters, what a sample of it is, how that is drawn from images (with so many
-    degradations at most, and some of them oftener), and its loss."""
+    """The stage of `vrdir train` in whose place it is fitted, what a sample of it is, how that is
+    drawn from images, and its loss."""
 
-    learns: str
+    stage: Stage
     sample: Any
-    drawn: Callable[[Restorer, Pairs, list[Teacher]], Any]
-    most: int
-    oftener: Sequence[Degradation]
+    drawn: Callable[[Restorer, Pairs, Sequence[Teacher], Generator], Any]
     loss: Callable[[Restorer, Any], Tensor]
 
+    @property
+    def learns(self) -> tuple[str, ...]:
+        """Parts of the restorer's parameter names; the stage has the learner's."""
+        return tuple(name.removeprefix(".") for name in self.stage.learns)
 
-def asked(restorer: Restorer, pairs: Pairs, teachers: list[Teacher]) -> Asked:
+
+def asked(
+    restorer: Restorer, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
+) -> Asked:
     found = responses_asked(restorer, pairs)
     return found._replace(wanted=found.wanted.half())
 
 
-def valued_by_one(restorer: Restorer, pairs: Pairs, teachers: list[Teacher]) -> Valued:
-    """The teachers take turns."""
-    teachers.append(teachers.pop(0))
-    return valued(restorer, pairs, teachers[-1])
+def valued_by_one(
+    restorer: Restorer, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
+) -> Valued:
+    return valued(restorer, pairs, teachers[choose(teachers, generator)])
 
 
+STAGE = {stage.name: stage for stage in STAGES}
 PARTS = {
-    "response": Part("pixel_filter.response.", Asked, asked, 1, BLURS, asked_loss),
-    "worth": Part("worth.", Valued, valued_by_one, 2, DOUBTFUL, valued_loss),
+    "response": Part(STAGE["response"], Asked, asked, asked_loss),
+    "worth": Part(STAGE["worth"], Valued, valued_by_one, valued_loss),
 }
 
 
@@ -85,12 +91,12 @@ def draw(
     seed: int,
 ) -> None:
     images = [image for folder in folders for image in read_folder(folder)]
-    restorer = Restorer.from_pretrained(old)
-    drawn = []
+    restorer, stage = Restorer.from_pretrained(old), part.stage
+    size, drawn = stage.sides * CROP, []
     for step in trange(count // TOGETHER, unit_scale=TOGETHER, unit="image"):
         chance = Chance.of(seed * 2**32 + step)
-        pairs = draw_pairs(images, TOGETHER, 2 * CROP, part.most, chance, part.oftener)
-        drawn.append(part.drawn(restorer, pairs, teachers))
+        pairs = draw_pairs(images, TOGETHER, size, stage.most, chance, stage.oftener)
+        drawn.append(part.drawn(restorer, pairs, teachers, chance.choices))
     torch.save(list(joined(part, drawn)), file)
 
 
@@ -120,7 +126,7 @@ def fit(part: Part, old: Path, out: Path, files: list[Path], epochs: int) -> Non
     print(
         f"{len(together)} samples, held out: {mean_loss(part, restorer, samples, held[:, 0]):.4f}"
     )
-    learning = release(restorer, (part.learns,))
+    learning = release(restorer, part.learns)
     average = AveragedModel(restorer, avg_fn=followed)
     optimiser = torch.optim.Adam(learning, betas=(0.9, 0.99))
     generator = torch.Generator().manual_seed(0)

@@ -28,12 +28,17 @@ CELL = 4  # ours works on the 4x4 frequencies of cells of 4 x 4 pixels, one cell
 BANDS = 3 * CELL**2
 
 
+def dct(length: int, device: torch.device | None = None) -> Tensor:
+    """The orthonormal DCT-II (length, length), a row for each frequency."""
+    steps = torch.arange(length, device=device, dtype=torch.float32)
+    rows = (math.pi / length * (steps + 0.5) * steps[:, None]).cos() / math.sqrt(length / 2)
+    return torch.cat([rows[:1] / math.sqrt(2), rows[1:]])
+
+
 def band_filters(device: torch.device | None = None) -> Tensor:
     """Orthonormal 4x4 DCT-II of a cell, as the filters of a convolution (16, 1, 4, 4), by vertical
     and horizontal frequency: the first one gives four times the mean of the cell."""
-    steps = torch.arange(CELL, device=device, dtype=torch.float32)
-    rows = (math.pi / CELL * (steps + 0.5) * steps[:, None]).cos() / math.sqrt(CELL / 2)
-    rows = torch.cat([rows[:1] / math.sqrt(2), rows[1:]])
+    rows = dct(CELL, device)
     return torch.kron(rows, rows).view(-1, 1, CELL, CELL)
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .bands import CELL, Judgement, idle
+from .bands import CELL, Judgement, dct, idle
 
 SQUARE = 2 * CELL  # pixels of a side; squares begin at every cell, so four of them see a pixel
 LEVELS = 5  # of luminance, evenly from 0 to 1, at which the noise is told
@@ -21,27 +21,22 @@ def cosines(device: torch.device, kept: int = CELL) -> tuple[Tensor, Tensor]:
     """The first halves of the rows of the orthonormal DCT-II of SQUARE, (kept, CELL) each: those of
     the lowest even frequencies, whose second halves mirror them, and of the lowest odd ones, where
     the sign changes."""
-    steps = torch.arange(SQUARE, device=device)
-    rows = (math.pi / SQUARE * (steps[:CELL] + 0.5) * steps[:, None]).cos() / math.sqrt(CELL)
-    rows = torch.cat([rows[:1] / math.sqrt(2), rows[1:]])
+    rows = dct(SQUARE, device)[:, :CELL]
     return rows[::2][:kept], rows[1::2][:kept]
 
 
 def mixtures(device: torch.device) -> Tensor:
     """The orthonormal DCT-II of the three colours (3, 3): sqrt(3) times the luminance, then two
     differences of colours."""
-    places = torch.arange(3, device=device)
-    rows = (math.pi / 3 * (places + 0.5) * places[:, None]).cos() * math.sqrt(2 / 3)
-    return torch.cat([rows[:1] / math.sqrt(2), rows[1:]])
+    return dct(3, device)
 
 
 def down(squares: Tensor, even: Tensor, odd: Tensor) -> Tensor:
     """Squares (SQUARE, ...) -> their DCT along the first side, even frequencies before odd ones."""
     first, second = squares.flatten(1).split(CELL)
     second = second.flip(0)
-    return torch.cat([even @ (first + second), odd @ (first - second)]).unflatten(
-        1, squares.shape[1:]
-    )
+    found = torch.cat([even @ (first + second), odd @ (first - second)])
+    return found.unflatten(1, squares.shape[1:])
 
 
 def up(frequencies: Tensor, even: Tensor, odd: Tensor) -> Tensor:
@@ -170,7 +165,6 @@ class NoiseFilter(nn.Module):
     def smoothed(self, images: Tensor, variance: Tensor) -> Tensor:
         """Images (N, 3, H, W) without what noise of the variances (N, 3, LEVELS) explains."""
         mixed = mixtures(images.device)
-        # planes first: those of the luminance are as wide as those of colours are not
         grey, *colours = torch.einsum("oc,nchw->onhw", mixed, images)
         whole = transformed(at_cells(grey))
         coarse = transformed(at_cells(torch.cat(colours)), CELL // 2)
