@@ -28,5 +28,7 @@ def moved(config: RestorerConfig) -> Restorer:
                 layer.weight.mul_(0.1)
                 layer.bias.mul_(0.1)
             streaks.bias.fill_(0)
+            restorer.zoom_filter.asks[1].weight.mul_(0.1)
+            restorer.zoom_filter.asks[1].bias.fill_(0.5)  # surely blurred, for what it has
             noise.bias.fill_(0.5)  # half of it is taken away where it is this likely
     return restorer.eval()

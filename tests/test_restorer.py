@@ -213,7 +213,7 @@ def test_a_given_branch_replaces_the_gate_but_not_what_the_gate_says(restorer: R
 def test_the_clean_branch_gives_back_what_filter_and_light_make(restorer: Restorer) -> None:
     images = torch.rand(2, 3, 32, 48)
     clean = F.one_hot(torch.tensor([restorer.config.branches - 1] * 2), restorer.config.branches)
-    filtered, _ = restorer.pixel_filter(restorer.streak_filter(images))
+    filtered, _ = restorer.pixel_filter(restorer.cleared(images)[0])
     assert not torch.allclose(filtered, images, atol=0.01)
     expected = image_of(restorer.light(bands_of(filtered)))
     rebuilt = restorer.rebuild(images, clean.float()).images
@@ -624,7 +624,7 @@ def test_where_values_are_not_looked_at_a_bad_pixel_makes_the_image_nan(
 def test_nothing_waits_for_the_device(restorer: Restorer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tensors without values: whatever would read one raises."""
     # autocast knows no such device, and keeps what it is asked on the host
-    for module in ("bands", "front", "ise", "restorer", "streaks"):
+    for module in ("bands", "front", "ise", "mosaic", "restorer", "streaks", "zoom"):
         name = f"vrdir_plug.{module}.full_precision"
         monkeypatch.setattr(name, lambda like: nullcontext())
     if not restorer.config.published:

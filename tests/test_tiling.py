@@ -11,6 +11,7 @@ from networks import moved
 from torch import Tensor
 
 from vrdir_plug.config import RestorerConfig
+from vrdir_plug.mosaic import without_mosaic
 from vrdir_plug.restorer import Restorer
 from vrdir_plug.tiling import Tiled, reach_of
 
@@ -45,6 +46,16 @@ def test_tiles_equal_the_whole(restorer: Restorer, size: tuple[int, int], side: 
     with torch.no_grad():
         expected, tiled = restorer(images), Tiled(restorer, side=side, above=0)(images)
     assert (expected - images).abs().mean() > 0.01  # it does something
+    torch.testing.assert_close(tiled, expected, atol=1e-4, rtol=0)
+
+
+def test_tiles_of_large_pixels_equal_the_whole() -> None:
+    restorer = moved(CONFIGS[0])
+    images = F.interpolate(picture(41, 57), scale_factor=2.5, mode="nearest")  # 102 x 142
+    assert not torch.equal(without_mosaic(images), images)
+    with torch.no_grad():
+        expected = restorer(images)
+        tiled = Tiled(restorer, side=48, above=0)(images)
     torch.testing.assert_close(tiled, expected, atol=1e-4, rtol=0)
 
 

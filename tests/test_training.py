@@ -85,6 +85,7 @@ def test_a_stage_moves_what_learns_and_nothing_else(images: list[Tensor]) -> Non
         state.step = state.stage_steps
         state.finished()
     names = [
+        "zoom",
         "streaks",
         "pixels",
         "noise",

@@ -2,7 +2,8 @@
 
 Nothing else learns with them, and what they see of an image is small: `vrdir train` makes an image
 for each time that they learn from one, which takes a hundred times as long as to learn. The parts
-are PixelFilter's frequency `response`, and `worth`, for which teachers are asked.
+are ZoomFilter (`zoom`), PixelFilter's frequency `response`, and `worth`, for which teachers are
+asked.
 
 `python tools/fit.py draw PART OLD FILE --images FOLDER ... [--teacher NAME=WEIGHTS ...]` writes
 what the part is to learn by the weights in OLD: one process a core, each with a --seed of its own.
@@ -28,12 +29,15 @@ from vrdir_plug.training import (
     CROP,
     STAGES,
     Asked,
+    Rays,
     Stage,
     Valued,
     asked_loss,
     choose,
     kept,
     pace,
+    rays_loss,
+    rays_of,
     release,
     responses_asked,
     valued,
@@ -74,8 +78,15 @@ def valued_by_one(
     return valued(restorer, pairs, teachers[choose(teachers, generator)])
 
 
+def rays(
+    restorer: Restorer, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
+) -> Rays:
+    return rays_of(pairs)
+
+
 STAGE = {stage.name: stage for stage in STAGES}
 PARTS = {
+    "zoom": Part(STAGE["zoom"], Rays, rays, rays_loss),
     "response": Part(STAGE["response"], Asked, asked, asked_loss),
     "worth": Part(STAGE["worth"], Valued, valued_by_one, valued_loss),
 }

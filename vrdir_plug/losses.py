@@ -94,6 +94,18 @@ def response_target(degraded: Tensor, clean: Tensor, strongest: float) -> tuple[
     return best.clamp(LEAST, strongest).log(), power
 
 
+def rays_target(degraded: Tensor, clean: Tensor) -> Tensor:
+    """The logarithm of what frequencies along the rays of degraded images are to be multiplied by
+    (N, bins), by the logarithms of the power along rays and across them, (N, 2, parts, bins), of
+    both images: how much more of the former is gone than of the latter.
+
+    What a degradation takes of all directions others give back.
+    """
+    gone = clean[:, :, 0] - degraded[:, :, 0]
+    target: Tensor = (gone[:, 0] - gone[:, 1]) / 2
+    return target
+
+
 def wanted_response(cross: Tensor, clean: Tensor, power: Tensor, frequency: Tensor) -> Tensor:
     """What each frequency is best multiplied by, by the cross spectrum X (N, h, w) of the clean
     image and the degraded one, and by the power of both, S and P.

@@ -33,7 +33,9 @@ from .bands import (
 from .config import RestorerConfig, config_of
 from .front import Light, PixelDNC, PixelFilter
 from .ise import ISE
+from .mosaic import without_mosaic
 from .streaks import StreakFilter
+from .zoom import ZoomFilter
 
 
 class BandEncoder(nn.Module):
@@ -166,14 +168,18 @@ class Worth(Judgement):
     """
 
     def __init__(self, branches: int) -> None:
-        super().__init__(PixelFilter.known + SPECTRUM + branches + 2)
+        super().__init__(PixelFilter.known + SPECTRUM + branches + 3)
         nn.init.constant_(torch.as_tensor(self[1].bias), 0.5)
 
-    def told(self, known: Tensor, seen: Tensor, prior: Tensor, changes: Tensor) -> Tensor:
+    def told(
+        self, known: Tensor, seen: Tensor, prior: Tensor, changes: Tensor, gains: Tensor
+    ) -> Tensor:
         """What PixelFilter knows (N, known), spectrum (N, SPECTRUM), logits (N, branches), what was
-        changed (N, 2) -> what a chance is told by, about as large each."""
+        changed (N, 2), ZoomFilter's gains (N, BINS) -> what a chance is told by, about as large
+        each."""
         moved = (changes + 1e-6).log() + 7
-        return torch.cat([known, 0.3 * torch.cat([seen, prior, moved], 1)], 1)
+        told = torch.cat([known, 0.3 * torch.cat([seen, prior, moved], 1)], 1)
+        return torch.cat([told, gains.mean(1, keepdim=True)], 1)
 
 
 FAR = 0.05  # root mean square of what filters and light change, of which a clean image has less
@@ -241,6 +247,7 @@ class Restorer(nn.Module):
         self.mode = mode
         self.encoder = encoder(self.config)
         self.ise = ISE(self.config)
+        self.zoom_filter: Any = None if self.config.published else ZoomFilter()
         self.streak_filter: Any = None if self.config.published else StreakFilter()
         self.pixel_filter: Any = None if self.config.published else PixelFilter()
         self.light: Any = None if self.config.published else Light()
@@ -319,7 +326,8 @@ class Restorer(nn.Module):
 
     def judge(self, images: Tensor, branch: Tensor | None = None) -> Judged:
         """The first part of `rebuild`: all that is done to the pixels before E."""
-        filtered, known = self.pixel_filter(self.streak_filter(images))
+        cleared, gains = self.cleared(images)
+        filtered, known = self.pixel_filter(cleared)
         unlit = bands_of(filtered)
         bands = self.light(unlit)
         with full_precision(bands):
@@ -329,11 +337,17 @@ class Restorer(nn.Module):
             amplitude = self.ise.fgm.amplitude(energy)
             prior = self.ise.fgm.prior(seen)
             shares = prior.softmax(1)
-            told = self.worth.told(known, seen, prior, changes)
+            told = self.worth.told(known, seen, prior, changes, gains)
             degradation = degradation_of(shares, changes, self.worth.chance(told))
         bands = self.pixel_dnc(bands, energy, seen, shares if branch is None else branch)
         bands = bands.to(images.dtype)
         return Judged(bands, amplitude, prior, seen, shares, told, degradation)
+
+    def cleared(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What PixelFilter is given, images in float32 without large pixels, zoom blur and streaks;
+        and ZoomFilter's gains."""
+        sharp, gains = self.zoom_filter(without_mosaic(images))
+        return self.streak_filter(sharp), gains
 
     def normalise(self, filtered: Tensor, branch: Tensor) -> Tensor:
         """What PixelFilter gives -> the bands that E is given, by shares (N, branches): what

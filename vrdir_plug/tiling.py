@@ -1,6 +1,6 @@
 """Restoring large images in tiles: the same result, and memory that hardly grows with the image.
 
-What the network knows of the whole image (how much of streaks is taken away, what PixelFilter is
+What the network knows of the whole image (what ZoomFilter asks for, how much of streaks is taken away, what PixelFilter is
 asked for, the maps of Light and of PixelDNC, spectrum, prior, gate, DNC's statistics) is taken
 once, over all tiles, and given to each; a tile sees as far beyond its border as its convolutions
 reach. So a walk passes over the tiles several times, and the convolutions of each pass run once.
@@ -30,8 +30,10 @@ from .bands import (
 )
 from .front import FINE, colour_moments, mapped
 from .ise import Block
+from .mosaic import Blocks, blocks_of, interpolated, mosaics, steps_of
 from .response import REACH, filtered_by, places, power_spectrum, squares
 from .restorer import Restorer, changes_of, check_images, degradation_of
+from .zoom import along_rays, profiles_in
 
 SIDE = 1024
 ABOVE = 4_000_000
@@ -146,7 +148,8 @@ class Walk:
     """One image (1, 3, H, W) on its way through a restorer, tile by tile."""
 
     def __init__(self, restorer: Restorer, image: Tensor, side: int):
-        self.restorer, self.image = restorer, image
+        self.restorer, self.image, self.came = restorer, image, image
+        self.side = side
         # PixelFilter's statistics are of every second cell
         multiple = math.lcm(restorer.stride, restorer.pixel_filter.sampled)
         step = -(-side // multiple) * multiple // CELL
@@ -154,6 +157,7 @@ class Walk:
             -(-n // restorer.stride) * restorer.stride // CELL for n in image.shape[2:]
         )
         self.size = (height, width)
+        self.whole = tuple(torch.tensor(CELL * n, device=image.device) for n in self.size)
         self.windows = [
             Window(top, left, min(top + step, height), min(left + step, width))
             for top in range(0, height, step)
@@ -163,6 +167,11 @@ class Walk:
     def restore(self, place: Tensor) -> None:
         """Write what `Restorer.forward` gives into a tensor like the image."""
         with full_precision(self.image):
+            self.image = self.without_mosaic()
+            self.zoom = self.restorer.zoom_filter.gains(profiles_in(self.image, self.whole))
+            self.grey: Tensor | None = None
+            if bool(self.zoom.any()):
+                self.grey = self.image.mean(1, keepdim=True).to(self.restorer.dtype).float()
             self.streaks = self.restorer.streak_filter.share(self.see_streaks())
             means, self.impulses = self.see_impulses()
             known = self.restorer.pixel_filter.known_of(means)
@@ -171,9 +180,9 @@ class Walk:
         amplitude, seen = self.see_pixels()
         shares, bypass = self.prior.softmax(1), self.restorer.config.bypass
         worth = self.restorer.worth
-        chance = worth.chance(worth.told(known, seen, self.prior, self.changes))
+        chance = worth.chance(worth.told(known, seen, self.prior, self.changes, self.zoom))
         if bypass and bool(degradation_of(shares, self.changes, chance) < bypass):
-            place.copy_(self.image)
+            place.copy_(self.came)
             return
         features, gate = self.see_features(amplitude)
         enhanced = features
@@ -185,12 +194,31 @@ class Walk:
             target = target[..., : pixels.shape[2], : pixels.shape[3]]
             target.copy_(pixels[..., : target.shape[2], : target.shape[3]])
 
+    def without_mosaic(self) -> Tensor:
+        """The image; if it is made of large pixels, a copy without them, in whole cells."""
+        height, width = (CELL * n for n in self.size)
+        across, down = self.blocks_in(self.image, width), self.blocks_in(self.image.mT, height)
+        found = mosaics(across, down)
+        if not bool(found):
+            return self.image
+        wide = torch.cat([interpolated(s, across, found) for s in self.strips(self.image)], 2)
+        return torch.cat([interpolated(s, down, found) for s in self.strips(wide.mT)], 2).mT
+
+    def blocks_in(self, planes: Tensor, length: int) -> Blocks:
+        """Of the columns of planes, of which so many are worked on: the last one is repeated."""
+        steps = torch.stack([steps_of(strip) for strip in self.strips(planes)]).amax(0)
+        return blocks_of(F.pad(steps, (0, length - planes.shape[3])))
+
+    def strips(self, planes: Tensor) -> Iterator[Tensor]:
+        """All of planes, some rows at a time, in float32."""
+        return (strip.to(self.restorer.dtype).float() for strip in planes.split(self.side, 2))
+
     def see_streaks(self) -> Tensor:
         """The means of StreakFilter's signs."""
         signs = torch.zeros(())
         for window in self.windows:
             wide = window.widened(-(-streaks.REACH // CELL), self.size)
-            part = self.restorer.streak_filter.signs(self.padded(wide).float())
+            part = self.restorer.streak_filter.signs(self.sharp(wide))
             signs = signs + self.share(window) * window.within(wide).of(part).mean((2, 3))
         return signs
 
@@ -210,12 +238,11 @@ class Walk:
         """The power spectrum of what PixelFilter leaves of impulses and noise; what it takes for
         noise is kept."""
         pixel_filter, device = self.restorer.pixel_filter, self.image.device
-        sides = zip(self.size, self.image.shape[2:], strict=True)
-        rows, columns = (
-            places(CELL * cells, device, BEFORE + CELL).clamp(max=side - 1) for cells, side in sides
-        )
-        # a small image each: all that is mended so far is told by what is near
-        windows = squares(self.image, rows, columns).to(self.restorer.dtype).flatten(0, 1)
+        sides = [places(CELL * cells, device, BEFORE + CELL) for cells in self.size]
+        sharp = self.sharp_at(*(side.flatten() for side in sides))
+        numbered = (torch.arange(side.numel(), device=device).view_as(side) for side in sides)
+        # a small image each: all that is mended from here on is told by what is near
+        windows = squares(sharp, *numbered).flatten(0, 1)
         windows = inner(self.without_impulses(self.without_streaks(windows)), BEFORE)
         levels = pixel_filter.noise_filter.levels(inner(windows, CELL)[None])
         self.noise = levels, pixel_filter.noise_filter.share(known)
@@ -323,11 +350,30 @@ class Walk:
         """All that PixelFilter reaches from a window, without streaks, and where in it the window
         lies."""
         wide = window.widened(-(-(BEFORE + CELL + REACH) // CELL), self.size)
-        return window.within(wide), self.without_streaks(self.padded(wide))
+        return window.within(wide), self.without_streaks(self.sharp(wide))
+
+    def sharp(self, wide: Window) -> Tensor:
+        """The pixels of a window without zoom blur, in float32."""
+        if self.grey is None and self.image is self.came:
+            return self.padded(wide).float()
+        device = self.image.device
+        sides = (wide.top, wide.bottom), (wide.left, wide.right)
+        return self.sharp_at(*(torch.arange(CELL * a, CELL * b, device=device) for a, b in sides))
+
+    def sharp_at(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """The same in some rows and columns; the image's edge is repeated."""
+        pixels = self.image
+        for side, places in ((2, rows), (3, columns)):
+            pixels = pixels.index_select(side, places.clamp(max=pixels.shape[side] - 1))
+        pixels = pixels.to(self.restorer.dtype).float()
+        if self.grey is None:
+            return pixels
+        grey = along_rays(self.grey, (rows, columns), self.whole, self.zoom)
+        return pixels + grey - pixels.mean(1, keepdim=True)
 
     def without_streaks(self, images: Tensor) -> Tensor:
         share = self.streaks.expand(len(images))
-        restored: Tensor = self.restorer.streak_filter.mended(images.float(), share)
+        restored: Tensor = self.restorer.streak_filter.mended(images, share)
         return restored
 
     def without_impulses(self, images: Tensor) -> Tensor:
@@ -342,7 +388,7 @@ class Walk:
 
     def padded(self, wide: Window) -> Tensor:
         """Its pixels; the image's edge is repeated as `Restorer.padded` does."""
-        part = wide.pixels_of(self.image).to(self.restorer.dtype)
+        part = wide.pixels_of(self.came).to(self.restorer.dtype)
         below = CELL * (wide.bottom - wide.top) - part.shape[2]
         right = CELL * (wide.right - wide.left) - part.shape[3]
         return F.pad(part, (0, right, 0, below), mode="replicate")

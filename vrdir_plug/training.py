@@ -51,12 +51,14 @@ from .degradations import (
     speckle_noise,
     zoom_blur,
 )
+from .mosaic import without_mosaic
 from .processes import Processes
 from .progress import LOG_EVERY, Progress
 from .response import STRONGEST, tapered, windows_of
 from .restorer import Rebuilt, Restorer
 from .teachers import Teacher
 from .weights import atomic_torch_save
+from .zoom import profiles_in
 
 CHECKPOINT = "checkpoint.pt"
 CROP = 112  # pixels
@@ -103,7 +105,7 @@ def choose(teachers: Sequence[Teacher], generator: Generator) -> int:
 def encoder_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 4: from either image E must tell what the teacher sees in the clean one."""
+    """Stage 5: from either image E must tell what the teacher sees in the clean one."""
     index = choose(teachers, generator)
     with torch.no_grad():
         target = learner.target(teachers[index], pairs.clean)
@@ -121,7 +123,7 @@ def encoder_loss(
 def decoder_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 5: SAD rebuilds from E's features, clean ones above all."""
+    """Stage 6: SAD rebuilds from E's features, clean ones above all."""
     restorer = learner.restorer
     clean = restorer.decode(restorer.encode(pairs.clean))
     degraded = restorer.decode(restorer.encode(pairs.degraded))
@@ -154,26 +156,55 @@ def light_loss(bands: Tensor, pairs: Pairs) -> Tensor:
     return losses.pixel_loss(image_of(bands), pairs.clean, light)
 
 
+class Rays(NamedTuple):
+    """What ZoomFilter sees of images, and what it is to ask for: (N, 2, parts, BINS), (N, BINS)."""
+
+    profiles: Tensor
+    wanted: Tensor
+
+
+@torch.no_grad()
+def rays_of(pairs: Pairs) -> Rays:
+    """Nothing that learns comes before ZoomFilter, so all of it is known beforehand."""
+    with full_precision(pairs.degraded):
+        both = pairs.clean, without_mosaic(pairs.degraded)
+        clean, degraded = (profiles_in(images) for images in both)
+        return Rays(degraded, losses.rays_target(degraded, clean))
+
+
+def zoom_loss(
+    learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
+) -> dict[str, Tensor]:
+    """Stage 0: what ZoomFilter asks for, by the spectra along and across the rays alone."""
+    return {"zoom": rays_loss(learner.restorer, rays_of(pairs))}
+
+
+def rays_loss(restorer: Restorer, rays: Rays) -> Tensor:
+    with full_precision(rays.profiles):
+        return F.mse_loss(restorer.zoom_filter.asked(rays.profiles), rays.wanted)
+
+
 def streak_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 0: where there are streaks to be taken away, by what is left of an image's error."""
+    """Stage 1: where there are streaks to be taken away, by what is left of an image's error."""
     streaks = learner.restorer.streak_filter
     with full_precision(pairs.degraded):
-        chance = streaks.chance(streaks.signs(pairs.degraded).mean((2, 3)))
-        without = streaks.mended(pairs.degraded, torch.ones_like(chance))
-    return {"streaks": losses.choice_loss(chance, pairs.degraded, without, pairs.clean)}
+        images, _ = learner.restorer.zoom_filter(without_mosaic(pairs.degraded))
+        chance = streaks.chance(streaks.signs(images).mean((2, 3)))
+        without = streaks.mended(images, torch.ones_like(chance))
+    return {"streaks": losses.choice_loss(chance, images, without, pairs.clean)}
 
 
 def front_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 1: what is done to the pixels before E, by the little that can be said in pixels.
+    """Stage 2: what is done to the pixels before E, by the little that can be said in pixels.
 
     A recogniser's gradient at a handful of numbers for a whole image is mostly noise.
     """
     restorer = learner.restorer
-    filtered, _ = restorer.pixel_filter(restorer.streak_filter(pairs.degraded))
+    filtered, _ = restorer.pixel_filter(restorer.cleared(pairs.degraded)[0])
     wanted = wanted_shares(pairs.families, restorer.config.branches)
     return {
         "filter": losses.filter_loss(filtered, pairs.degraded, pairs.clean, pairs.filterable),
@@ -184,10 +215,10 @@ def front_loss(
 def noise_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 2: PixelFilter's judgement of noise, as that of streaks."""
+    """Stage 3: PixelFilter's judgement of noise, as that of streaks."""
     pixel_filter = learner.restorer.pixel_filter
     with full_precision(pairs.degraded):
-        images = learner.restorer.streak_filter(pairs.degraded)
+        images, _ = learner.restorer.cleared(pairs.degraded)
         mended, known = pixel_filter.without_impulses(images)
         noise = pixel_filter.noise_filter
         chance = noise.chance(known)
@@ -209,7 +240,7 @@ class Asked(NamedTuple):
 def responses_asked(restorer: Restorer, pairs: Pairs) -> Asked:
     """Nothing before the frequency response learns with it, so all of it is known beforehand."""
     with full_precision(pairs.degraded):
-        images, known = restorer.pixel_filter.denoised(restorer.streak_filter(pairs.degraded))
+        images, known = restorer.pixel_filter.denoised(restorer.cleared(pairs.degraded)[0])
         degraded, clean = (tapered(windows_of(i)) for i in (images, pairs.clean))
         wanted, spectrum = losses.response_target(degraded, clean, STRONGEST)
         return Asked(known, spectrum, wanted, pairs.filterable)
@@ -218,7 +249,7 @@ def responses_asked(restorer: Restorer, pairs: Pairs) -> Asked:
 def response_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 3: PixelFilter's frequency response, by the spectra alone."""
+    """Stage 4: PixelFilter's frequency response, by the spectra alone."""
     asked = responses_asked(learner.restorer, pairs)
     return {"response": asked_loss(learner.restorer, asked)}
 
@@ -233,7 +264,7 @@ def asked_loss(restorer: Restorer, asked: Asked) -> Tensor:
 def branch_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 6: every family of degradations has its own DNC branch, chosen by its label in some
+    """Stage 7: every family of degradations has its own DNC branch, chosen by its label in some
     of the steps, and by FGM, which learns to tell it, in the others.
 
     The label is the synthesis' own.
@@ -257,7 +288,7 @@ def branch_loss(
 def whole_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stages 7, 8: FGM gates the branches; frozen recognisers must see what they see in the clean.
+    """Stages 8, 9: FGM gates the branches; frozen recognisers must see what they see in the clean.
 
     They stand in for L_sem: what they see is what E was taught to see. Pixels are asked for only of
     clean images, and of PixelDNC where the light was changed: recognisers who see more in an image
@@ -303,7 +334,7 @@ def valued_loss(restorer: Restorer, given: Valued) -> Tensor:
 def worth_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 9: which images are worth it, by what the teachers see of them restored."""
+    """Stage 10: which images are worth it, by what the teachers see of them restored."""
     given = valued(learner.restorer, pairs, teachers[choose(teachers, generator)])
     return {"worth": valued_loss(learner.restorer, given)}
 
@@ -356,8 +387,14 @@ NOISE, RESPONSE = (".pixel_filter.noise_filter.",), (".pixel_filter.response.",)
 STREAKS = (rain, rain, snow, snow, frost, gaussian_noise, shot_noise, speckle_noise)
 NOISES = (gaussian_noise, shot_noise, speckle_noise, low_light)
 # of which what is pale anyhow is hardly told, and what it is often not worth to restore
-DOUBTFUL = (haze, haze, mist, mist, over_exposure, low_contrast, motion_blur, drops)
+DOUBTFUL = (
+    *(haze, haze, mist, mist, over_exposure, low_contrast, motion_blur, zoom_blur),
+    *(drops, drops, snow),
+)
+# what takes of the rays alone, and what takes as much of all directions, or of one
+ZOOMS = (*(zoom_blur,) * 4, motion_blur, motion_blur, gaussian_blur, defocus_blur)
 STAGES: tuple[Stage, ...] = (
+    Stage("zoom", (".zoom_filter.",), zoom_loss, 0.05, 2, 1.5, sides=2, oftener=ZOOMS),
     Stage("streaks", (".streak_filter.",), streak_loss, 0.05, 2, 3.0, sides=2, oftener=STREAKS),
     Stage("pixels", PIXELS, front_loss, 0.10, 2, 3.0, sides=2),
     Stage("noise", NOISE, noise_loss, 0.05, 2, 3.0, sides=2, oftener=NOISES),
@@ -373,7 +410,7 @@ STAGES: tuple[Stage, ...] = (
 
 def stages_of(config: RestorerConfig) -> range:
     """Which of the stages a network has: as published nothing is before E and behind SAD."""
-    fronts = {"streaks", "pixels", "noise", "response"}
+    fronts = {"zoom", "streaks", "pixels", "noise", "response"}
     ours = fronts | {"gains", "worth"} if config.published else set()
     has = [n for n, stage in enumerate(STAGES) if stage.name not in ours]
     return range(has[0], has[-1] + 1)
