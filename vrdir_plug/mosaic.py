@@ -38,9 +38,10 @@ def blocks_of(steps: Tensor) -> Blocks:
     new = (steps > SAME).float()
     begins, ends = F.pad(new, (1, 0), value=1.0), F.pad(new, (0, 1), value=1.0)
     index = torch.arange(begins.shape[1], device=steps.device).float()
-    first = F.max_pool1d(F.pad(begins * index, (MOST - 1, 0)), MOST, 1)
+    # not F.max_pool1d: torch.export would take the example's width for the rule
+    first = F.pad(begins * index, (MOST - 1, 0)).unfold(1, MOST, 1).amax(2)
     # from the other end, counted backwards
-    last = F.max_pool1d(F.pad(ends * index.flip(0), (0, MOST - 1)), MOST, 1)
+    last = F.pad(ends * index.flip(0), (0, MOST - 1)).unfold(1, MOST, 1).amax(2)
     return Blocks(first, index[-1] - last)
 
 
@@ -52,7 +53,7 @@ def mosaics(*sides: Blocks) -> Tensor:
 
 def at(columns: Tensor, values: Tensor) -> Tensor:
     """Values (N, W) of columns (N, W), of the outermost for those beyond them."""
-    return values.gather(1, columns.clamp(0, values.shape[1] - 1).long())
+    return values.gather(1, columns.long().clamp(0, values.shape[1] - 1))
 
 
 def cubic(share: Tensor) -> list[Tensor]:
@@ -85,7 +86,7 @@ def interpolated(images: Tensor, blocks: Blocks, found: Tensor) -> Tensor:
     places[1] = torch.where(inside, before, index)
     total = torch.zeros(())
     for place, weight in zip(places, cubic(share), strict=True):
-        place = place.clamp(0, images.shape[3] - 1).long()[:, None, None]
+        place = place.long().clamp(0, images.shape[3] - 1)[:, None, None]
         taken = images.gather(3, place.expand(*images.shape[:3], -1))
         total = total + weight[:, None, None] * taken
     return total

@@ -247,7 +247,6 @@ class Restorer(nn.Module):
         self.mode = mode
         self.encoder = encoder(self.config)
         self.ise = ISE(self.config)
-        self.zoom_filter: Any = None if self.config.published else ZoomFilter()
         self.streak_filter: Any = None if self.config.published else StreakFilter()
         self.pixel_filter: Any = None if self.config.published else PixelFilter()
         self.light: Any = None if self.config.published else Light()
@@ -255,6 +254,7 @@ class Restorer(nn.Module):
         self.decoder = decoder(self.config)
         self.gains: Any = None if self.config.published else BandGains(self.config.branches)
         self.worth: Any = None if self.config.published else Worth(self.config.branches)
+        self.zoom_filter: Any = None if self.config.published else ZoomFilter()
 
     def forward(self, images: Tensor) -> Tensor:
         """Restore a batch; the same in train() and in eval().

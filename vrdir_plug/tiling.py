@@ -1,9 +1,10 @@
 """Restoring large images in tiles: the same result, and memory that hardly grows with the image.
 
-What the network knows of the whole image (what ZoomFilter asks for, how much of streaks is taken away, what PixelFilter is
-asked for, the maps of Light and of PixelDNC, spectrum, prior, gate, DNC's statistics) is taken
-once, over all tiles, and given to each; a tile sees as far beyond its border as its convolutions
-reach. So a walk passes over the tiles several times, and the convolutions of each pass run once.
+What the network knows of the whole image (large pixels, what ZoomFilter and PixelFilter are asked
+for, how much of streaks is taken away, the maps of Light and of PixelDNC, spectrum, prior, gate,
+DNC's statistics) is taken once, over all tiles, and given to each; a tile sees as far beyond its
+border as its convolutions reach, and along its rays all of the image. So a walk passes over the
+tiles several times, and the convolutions of each pass run once.
 Positions are cells: see `bands`.
 """
 
@@ -33,7 +34,7 @@ from .ise import Block
 from .mosaic import Blocks, blocks_of, interpolated, mosaics, steps_of
 from .response import REACH, filtered_by, places, power_spectrum, squares
 from .restorer import Restorer, changes_of, check_images, degradation_of
-from .zoom import along_rays, profiles_in
+from .zoom import Lengths, along_rays, profiles_in
 
 SIDE = 1024
 ABOVE = 4_000_000
@@ -157,12 +158,17 @@ class Walk:
             -(-n // restorer.stride) * restorer.stride // CELL for n in image.shape[2:]
         )
         self.size = (height, width)
-        self.whole = tuple(torch.tensor(CELL * n, device=image.device) for n in self.size)
         self.windows = [
             Window(top, left, min(top + step, height), min(left + step, width))
             for top in range(0, height, step)
             for left in range(0, width, step)
         ]
+
+    @property
+    def whole(self) -> Lengths:
+        """In pixels, as far as it is worked on."""
+        height, width = (torch.tensor(CELL * n, device=self.image.device) for n in self.size)
+        return height, width
 
     def restore(self, place: Tensor) -> None:
         """Write what `Restorer.forward` gives into a tensor like the image."""
@@ -363,8 +369,8 @@ class Walk:
     def sharp_at(self, rows: Tensor, columns: Tensor) -> Tensor:
         """The same in some rows and columns; the image's edge is repeated."""
         pixels = self.image
-        for side, places in ((2, rows), (3, columns)):
-            pixels = pixels.index_select(side, places.clamp(max=pixels.shape[side] - 1))
+        for side, at in ((2, rows), (3, columns)):
+            pixels = pixels.index_select(side, at.clamp(max=pixels.shape[side] - 1))
         pixels = pixels.to(self.restorer.dtype).float()
         if self.grey is None:
             return pixels

@@ -32,32 +32,19 @@ def lengths_of(images: Tensor) -> Lengths:
     return height, width
 
 
-def shares_of(
-    down: Tensor, across: Tensor, whole: Lengths, images: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Distances in pixels from the middle of the whole, of which images (N, 3, H, W) are the upper
-    left -> in half heights and widths of the images, as F.grid_sample has them; and where that
-    middle lies."""
-    there = lengths_of(images)
-    away = torch.stack([2 * d / n for d, n in zip((across, down), there[::-1], strict=True)], -1)
-    return away, torch.stack([w / n - 1 for w, n in zip(whole[::-1], there[::-1], strict=True)])
-
-
-def read(images: Tensor, grid: Tensor) -> Tensor:
-    """Between the pixels of images (N, C, H, W), whose edge is repeated beyond them: (N, C, h, w)
-    at a grid (h, w, 2)."""
-    grid = grid.expand(images.shape[0], -1, -1, -1)
-    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-
-
 def log_polar(images: Tensor, whole: Lengths) -> Tensor:
     """The luminance on rays (N, TURN, SIDE) from the middle of the whole, of which images
-    (N, 3, H, W) are the upper left; the outermost last, at the nearer edge."""
+    (N, 3, H, W) are the upper left and whose edge is repeated; the outermost last, at the nearer
+    edge."""
     rays = STEP * torch.arange(TURN, device=images.device)[:, None]
     radii = (STEP * (torch.arange(SIDE, device=images.device) - SIDE + 0.5)).exp()
     radii = radii * torch.minimum(*whole) / 2
-    away, middle = shares_of(radii * rays.sin(), radii * rays.cos(), whole, images)
-    return read(images.float(), middle + away).mean(1)
+    across, down = whole[1] / 2 + radii * rays.cos(), whole[0] / 2 + radii * rays.sin()
+    height, width = lengths_of(images)
+    grid = torch.stack([2 * across / width - 1, 2 * down / height - 1], 2)
+    grid = grid.expand(images.shape[0], -1, -1, -1)
+    seen = F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
+    return seen.mean(1)
 
 
 def ray_power(rays: Tensor) -> Tensor:
@@ -112,7 +99,7 @@ class ZoomFilter(nn.Module):
     def gains(self, profiles: Tensor) -> Tensor:
         """What `profiles_of` gives -> logarithms of what each frequency along the rays is
         multiplied by (N, BINS)."""
-        asked = self.asked(profiles).clamp(0, self.most)
+        asked = self.asked(profiles).clamp(0.0, self.most)
         sure = (asked.mean(1, keepdim=True) - self.least) / (self.surely - self.least)
         return sure.clamp(0, 1) * asked
 
@@ -154,10 +141,22 @@ def along_rays(plane: Tensor, pixels: Sequence[Tensor], whole: Lengths, gains: T
 
     It is a weighted sum of enlarged and diminished copies.
     """
-    down, across = (at - (n - 1) / 2 for at, n in zip(pixels, whole, strict=True))
-    away, middle = shares_of(*torch.meshgrid(down, across, indexing="ij"), whole, plane)
     total = torch.zeros(())
     for step, weight in zip(range(-REACH, REACH + 1), taps_of(gains).unbind(1), strict=True):
-        copy = read(plane, middle + math.exp(step * STEP) * away)
+        scale = math.exp(step * STEP)
+        rows, columns = (
+            (1 - scale) * (n - 1) / 2 + scale * at for at, n in zip(pixels, whole, strict=True)
+        )
+        copy = between(between(plane, rows).mT.contiguous(), columns)  # (N, 1, w, h)
         total = total + weight[:, None, None, None] * copy
-    return total
+    return total.mT
+
+
+def between(planes: Tensor, rows: Tensor) -> Tensor:
+    """Planes (N, 1, H, W), whose edge is repeated, between their rows: (N, 1, rows, W).
+
+    Whole rows are read, which ONNX Runtime does ten times as fast as single pixels.
+    """
+    low, last = rows.floor(), planes.shape[2] - 1
+    first, second = (planes.index_select(2, (low.long() + n).clamp(0, last)) for n in (0, 1))
+    return torch.lerp(first, second, (rows - low)[:, None])
