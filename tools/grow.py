@@ -19,7 +19,10 @@ from vrdir_plug.config import RestorerConfig
 from vrdir_plug.restorer import Restorer
 from vrdir_plug.weights import CONFIG, MODEL
 
-ASKED = ("pixel_filter.asks.0.weight", "pixel_filter.response.asks.0.weight")
+ASKED = (
+    *("pixel_filter.asks.0.weight", "pixel_filter.response.asks.0.weight"),
+    "worth.0.weight",
+)
 
 
 def grown(folder: Path) -> Restorer:
