@@ -46,7 +46,8 @@ class Tiled(nn.Module):
     """A restorer that takes large images in tiles, within 1/255 of what it gives for the whole.
 
     Beside the images that come and go, it holds the features (12 bytes a pixel, twice, for "fast")
-    and what the network needs for one tile. Large images have no gradients.
+    and what the network needs for one tile; of a zoomed image its luminance, of one made of large
+    pixels a copy. Large images have no gradients.
 
     Args:
         restorer: of any profile but "paper".
