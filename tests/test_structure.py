@@ -27,7 +27,7 @@ ARROWS: dict[str, set[str]] = {
     "ise": {"bands", "config", "fourier"},
     "response": {"bands", "fourier"},
     "streaks": {"bands"},
-    "zoom": {"bands", "fourier"},
+    "zoom": {"bands", "fourier", "response"},
     "mosaic": {"bands"},
     "noise": {"bands"},
     "front": {"bands", "ise", "noise", "response"},

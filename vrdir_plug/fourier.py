@@ -78,6 +78,13 @@ def power(planes: Tensor) -> Tensor:
     return torch.view_as_real(torch.fft.fft2(planes, norm="ortho")).square().sum(-1)
 
 
+def under_hann(planes: Tensor) -> Tensor:
+    """Planes (..., n, n) without their means, under a Hann window."""
+    steps = torch.arange(planes.shape[-1], device=planes.device) * (2 * math.pi / planes.shape[-1])
+    hann = 0.5 - 0.5 * steps.cos()
+    return (planes - planes.mean((-2, -1), keepdim=True)) * (hann[:, None] * hann)
+
+
 def convolved(planes: Tensor, kernels: Tensor) -> Tensor:
     """Planes (..., h, w) with kernels of this size that are even and begin at their middle; the
     ends meet."""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .bands import CELL, LEAK, convolve, cropped, linear, zeroed
-from .fourier import convolved, dft, exporting, power
+from .fourier import convolved, dft, exporting, power, under_hann
 
 SIDE = 32  # of the windows in which the spectrum is taken, in pixels, and of the response
 REACH = SIDE // 2 - 1  # of its kernel, pixels
@@ -50,10 +50,7 @@ def squares(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 def tapered(windows: Tensor) -> Tensor:
     """Windows (N, windows, 3, SIDE, SIDE) -> their luminance without its mean, under a Hann window
     (N, windows, SIDE, SIDE)."""
-    grey = windows.mean(2)
-    steps = torch.arange(SIDE, device=windows.device) * (2 * math.pi / SIDE)
-    hann = 0.5 - 0.5 * steps.cos()
-    return (grey - grey.mean((2, 3), keepdim=True)) * (hann[:, None] * hann)
+    return under_hann(windows.mean(2))
 
 
 def power_spectrum(windows: Tensor) -> Tensor:

@@ -46,8 +46,8 @@ class Tiled(nn.Module):
     """A restorer that takes large images in tiles, within 1/255 of what it gives for the whole.
 
     Beside the images that come and go, it holds the features (12 bytes a pixel, twice, for "fast")
-    and what the network needs for one tile; of a zoomed image its luminance, of one made of large
-    pixels a copy. Large images have no gradients.
+    and what the network needs for one tile; of an image that is zoomed, or made of large
+    pixels, a copy (12 bytes a pixel). Large images have no gradients.
 
     Args:
         restorer: of any profile but "paper".
@@ -176,9 +176,7 @@ class Walk:
         with full_precision(self.image):
             self.image = self.without_mosaic()
             self.zoom = self.restorer.zoom_filter.gains(profiles_in(self.image, self.whole))
-            self.grey: Tensor | None = None
-            if bool(self.zoom.any()):
-                self.grey = self.image.mean(1, keepdim=True).to(self.restorer.dtype).float()
+            self.image = self.without_zoom()
             self.streaks = self.restorer.streak_filter.share(self.see_streaks())
             means, self.impulses = self.see_impulses()
             known = self.restorer.pixel_filter.known_of(means)
@@ -210,6 +208,27 @@ class Walk:
             return self.image
         wide = torch.cat([interpolated(s, across, found) for s in self.strips(self.image)], 2)
         return torch.cat([interpolated(s, down, found) for s in self.strips(wide.mT)], 2).mT
+
+    def without_zoom(self) -> Tensor:
+        """The image; if it is zoomed, a copy that is not, in whole cells."""
+        if not bool(self.zoom.any()):
+            return self.image
+        grey = self.exact(self.image).mean(1, keepdim=True)
+        height, width = (torch.arange(CELL * n, device=grey.device) for n in self.size)
+        made = []
+        for rows in height.split(self.side):
+            pixels = self.image
+            for side, at in ((2, rows), (3, width)):
+                pixels = pixels.index_select(side, at.clamp(max=pixels.shape[side] - 1))
+            pixels = self.exact(pixels)
+            change = along_rays(grey, (rows, width), self.whole, self.zoom)
+            made.append(pixels + change - pixels.mean(1, keepdim=True))
+        return torch.cat(made, 2)
+
+    def exact(self, pixels: Tensor) -> Tensor:
+        """Some of the image's in float32; those that came were rounded to the weights' precision,
+        others are of a copy."""
+        return (pixels.to(self.restorer.dtype) if self.image is self.came else pixels).float()
 
     def blocks_in(self, planes: Tensor, length: int) -> Blocks:
         """Of the columns of planes, of which so many are worked on: the last one is repeated."""
@@ -245,11 +264,12 @@ class Walk:
         """The power spectrum of what PixelFilter leaves of impulses and noise; what it takes for
         noise is kept."""
         pixel_filter, device = self.restorer.pixel_filter, self.image.device
-        sides = [places(CELL * cells, device, BEFORE + CELL) for cells in self.size]
-        sharp = self.sharp_at(*(side.flatten() for side in sides))
-        numbered = (torch.arange(side.numel(), device=device).view_as(side) for side in sides)
+        sides = zip(self.size, self.image.shape[2:], strict=True)
+        rows, columns = (
+            places(CELL * cells, device, BEFORE + CELL).clamp(max=side - 1) for cells, side in sides
+        )
         # a small image each: all that is mended from here on is told by what is near
-        windows = squares(sharp, *numbered).flatten(0, 1)
+        windows = self.exact(squares(self.image, rows, columns)).flatten(0, 1)
         windows = inner(self.without_impulses(self.without_streaks(windows)), BEFORE)
         levels = pixel_filter.noise_filter.levels(inner(windows, CELL)[None])
         self.noise = levels, pixel_filter.noise_filter.share(known)
@@ -360,23 +380,10 @@ class Walk:
         return window.within(wide), self.without_streaks(self.sharp(wide))
 
     def sharp(self, wide: Window) -> Tensor:
-        """The pixels of a window without zoom blur, in float32."""
-        if self.grey is None and self.image is self.came:
+        """The pixels of a window without large pixels and zoom blur, in float32."""
+        if self.image is self.came:
             return self.padded(wide).float()
-        device = self.image.device
-        sides = (wide.top, wide.bottom), (wide.left, wide.right)
-        return self.sharp_at(*(torch.arange(CELL * a, CELL * b, device=device) for a, b in sides))
-
-    def sharp_at(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """The same in some rows and columns; the image's edge is repeated."""
-        pixels = self.image
-        for side, at in ((2, rows), (3, columns)):
-            pixels = pixels.index_select(side, at.clamp(max=pixels.shape[side] - 1))
-        pixels = pixels.to(self.restorer.dtype).float()
-        if self.grey is None:
-            return pixels
-        grey = along_rays(self.grey, (rows, columns), self.whole, self.zoom)
-        return pixels + grey - pixels.mean(1, keepdim=True)
+        return wide.pixels_of(self.image)
 
     def without_streaks(self, images: Tensor) -> Tensor:
         share = self.streaks.expand(len(images))

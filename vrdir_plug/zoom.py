@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .bands import LEAK, full_precision, idle, linear, zeroed
-from .fourier import power
+from .fourier import power, under_hann
+from .response import STRONGEST
 
 TURN = 320  # rays from the middle of an image
 STEP = 2 * math.pi / TURN  # between them; and between the logarithms of the radii that are seen
@@ -51,10 +52,7 @@ def ray_power(rays: Tensor) -> Tensor:
     """The power spectrum of what `log_polar` gives, by Welch's method (N, SIDE, SIDE): frequencies
     across the rays, then along them."""
     windows = torch.cat([rays, rays[:, :BINS]], 1).unfold(1, SIDE, BINS).mT
-    steps = torch.arange(SIDE, device=rays.device) * (2 * math.pi / SIDE)
-    hann = 0.5 - 0.5 * steps.cos()
-    windows = (windows - windows.mean((2, 3), keepdim=True)) * (hann[:, None] * hann)
-    return power(windows).mean(1)
+    return power(under_hann(windows)).mean(1)
 
 
 def profiles_of(spectrum: Tensor) -> Tensor:
@@ -82,7 +80,7 @@ class ZoomFilter(nn.Module):
     the luminance. What loses little is left as it is. At first that is all.
     """
 
-    most = math.log(3.5)  # logarithm of a frequency's gain
+    most = math.log(STRONGEST)  # logarithm of a frequency's gain
     least, surely = 0.35, 0.5  # mean logarithms of the gains: nothing is done, all of it
 
     def __init__(self) -> None:
