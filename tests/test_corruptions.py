@@ -429,7 +429,7 @@ def test_frost_blends_with_the_published_weights(severity: int, scene: float, ic
     np.testing.assert_allclose(
         corrupted("frost", image, severity) + LEVEL / 2, expected, atol=LEVEL * 1.01
     )
-    assert 0.9 * ice < pane.max() <= ice
+    assert 0.5 * ice < pane.max() <= ice
     assert pane[0].mean() < pane[1].mean() < pane[2].mean()
     # It has crystals: finer than the fog of the same decay.
     assert np.abs(np.diff(pane[2], axis=1)).mean() > 0.01

@@ -229,24 +229,47 @@ def snow(pixels: Tensor, generators: Generators, *levels: float) -> Tensor:
 
 
 def frost(pixels: Tensor, generators: Generators, scene: float, ice: float) -> Tensor:
-    """The published weights of scene and ice; the ice itself is drawn, which is a deviation.
+    """The published weights of scene and pane; the pane itself is drawn, which is a deviation:
+    ImageNet-C crops one of five photographs, which cannot be shipped."""
+    return scene * pixels + ice * frosted_pane(pixels, generators)
 
-    ImageNet-C crops one of five photographs of frosted panes, which cannot be shipped. Here a
-    bluish film of uneven thickness (a plasma fractal) carries needles in six directions, 60
-    degrees apart as ice grows. Figures for `frost` compare with each other, not with published
-    ones.
+
+def frosted_pane(pixels: Tensor, generators: Generators) -> Tensor:
+    """A bluish film (a plasma fractal) with needles in six directions, 60 degrees apart as ice
+    grows, lit or in the shade: (N, 3, H, W).
+
+    Brightness, contrast, power spectrum and skewness were set to those of crops of the five
+    photographs, and by nothing else.
     """
     height, width = pixels.shape[2:]
-    film = plasma_fractal(max(height, width), 1.4, generators)[:, None, :height, :width]
+    film = plasma_fractal(max(height, width), 1.7, generators)[:, None, :height, :width]
     turn = uniform(0, 60, generators)
     needles = torch.zeros_like(film)
     for axis in range(6):
-        seeds = random((1, height, width), generators) < 0.006
+        seeds, light = random((2, 1, height, width), generators).unbind(1)
         kernels = motion_kernels(12, 12, turn + 60 * axis)
-        grown = convolve(seeds.double(), kernels / kernels.amax((2, 3), keepdim=True))
-        needles = torch.maximum(needles, grown.clamp(0, 1))
-    tint = colour(pixels, 0.82, 0.92, 1)
-    return scene * pixels + ice * tint * (film.square() + needles * film).clamp(0, 1)
+        grown = (seeds < 0.006) * (2 * light - 1)
+        needles += convolve(grown, kernels / kernels.amax((2, 3), keepdim=True))
+    relief = standardised(standardised(softened(needles, 0.4)) + 0.5 * standardised(film))
+    brightness, contrast = (uniform(*r, generators)[:, None] for r in ((0.42, 0.82), (0.06, 0.14)))
+    pane = colour(pixels, 0.9, 1.02, 1.08) * (brightness + contrast * relief)
+    return pane.clamp(0, 1)
+
+
+def softened(planes: Tensor, power: float) -> Tensor:
+    """Planes (N, 1, H, W) whose amplitude falls by that power of the frequency faster."""
+    height, width = planes.shape[2:]
+    down, across = torch.fft.fftfreq(height), torch.fft.rfftfreq(width)
+    cycles = 224 * torch.hypot(down[:, None], across).to(planes)
+    spectrum = torch.fft.rfft2(planes) * (1 + cycles) ** -power
+    soft: Tensor = torch.fft.irfft2(spectrum, s=(height, width))
+    return soft
+
+
+def standardised(planes: Tensor) -> Tensor:
+    """To a mean of 0 and a deviation of 1 each; what is flat is 0."""
+    deviation = planes.std((2, 3), correction=0, keepdim=True)
+    return (planes - planes.mean((2, 3), keepdim=True)) / deviation.clamp(min=1e-6)
 
 
 def fog(pixels: Tensor, generators: Generators, strength: float, decay: float) -> Tensor:

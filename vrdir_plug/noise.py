@@ -11,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .bands import CELL, Judgement, dct, idle
+from .bands import CELL, Judgement, dct, idle, inner
 
 SQUARE = 2 * CELL  # pixels of a side; squares begin at every cell, so four of them see a pixel
+HALF = CELL // 2  # pixels down and across, by which a second set of squares lies beside the first
+AROUND = 2 * CELL  # pixels around one that tell what it is without noise
 LEVELS = 5  # of luminance, evenly from 0 to 1, at which the noise is told
 
 
@@ -112,6 +114,13 @@ def quantile(energy: Tensor, weights: Tensor, part: float, least: float) -> Tens
     return ordered.gather(1, found)
 
 
+def drawn(values: Tensor, deviation: Tensor) -> Tensor:
+    """How far clipping at 0 has drawn up what was normal noise about something else, by its mean
+    now: a parabola that leaves out less than 0.04 deviations."""
+    ratio = (values / deviation).clamp(min=0)
+    return deviation * ratio.minimum(0.277 * (1.6 - ratio).clamp(min=0).square())
+
+
 class NoiseFilter(nn.Module):
     """Ours: frequencies of a square that noise alone explains are taken away.
 
@@ -124,9 +133,10 @@ class NoiseFilter(nn.Module):
 
     quarter, missed = 0.25, 0.85  # of the squares; and what share of the noise that one shows
     nothing = 6e-6  # a few times the power of rounding to 8 bits: a flatter square tells of none
-    threshold = 2.1, 2.7  # in deviations, of the luminance and of colours
+    threshold = 2.5, 2.7  # in deviations, of the luminance and of colours
     soft = 0.4  # in shares of its square, how soft it is
-    most = 0.85  # of the noise that is taken away: recognisers want some detail, true or not
+    most = 0.9  # of the noise that is taken away: recognisers want some detail, true or not
+    clipped = 1.4  # deviations of the noise, for one that is left of it at an end of the range
     doubt = 0.75  # chance of noise up to which none is taken: texture has more of it now and then
 
     def __init__(self, known: int) -> None:
@@ -163,7 +173,14 @@ class NoiseFilter(nn.Module):
         return torch.lerp(images, smooth, share[:, None, None, None])
 
     def smoothed(self, images: Tensor, variance: Tensor) -> Tensor:
-        """Images (N, 3, H, W) without what noise of the variances (N, 3, LEVELS) explains."""
+        """Images (N, 3, H, W) without what noise of the variances (N, 3, LEVELS) explains: the mean
+        of what two sets of squares say, which leaves less to be seen of their edges."""
+        wide = F.pad(images, (HALF,) * 4, mode="replicate")
+        beside = inner(self.in_squares(wide, variance), HALF)
+        return self.unclipped((self.in_squares(images, variance) + beside) / 2, variance)
+
+    def in_squares(self, images: Tensor, variance: Tensor) -> Tensor:
+        """The same by the squares that begin at every cell."""
         mixed = mixtures(images.device)
         grey, *colours = torch.einsum("oc,nchw->onhw", mixed, images)
         whole = transformed(at_cells(grey))
@@ -173,6 +190,13 @@ class NoiseFilter(nn.Module):
         parts = (whole, noise[0]), (coarse, noise[1:].flatten(0, 1))
         planes = [self.kept(*p, t) for p, t in zip(parts, self.threshold, strict=True)]
         return torch.einsum("oc,onhw->nchw", mixed, torch.cat(planes).unflatten(0, (3, -1)))
+
+    def unclipped(self, smooth: Tensor, variance: Tensor) -> Tensor:
+        """Smooth images as dark and as bright as they were before the range clipped their noise,
+        which had drawn them to its middle (Foi, Signal Processing 89, 2009)."""
+        ends = self.clipped * variance[:, 0, :: LEVELS - 1].clamp(min=1e-8).sqrt()
+        low, high = ends[:, :, None, None, None].unbind(1)
+        return smooth - drawn(smooth, low) + drawn(1 - smooth, high)
 
     def kept(self, frequencies: Tensor, noise: Tensor, threshold: float) -> Tensor:
         """Squares' frequencies (2 kept, 2 kept, count, h, w), variances of the noise in them

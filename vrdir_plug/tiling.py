@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import streaks
+from . import noise, streaks
 from .bands import (
     CELL,
     bands_of,
@@ -266,14 +266,14 @@ class Walk:
         pixel_filter, device = self.restorer.pixel_filter, self.image.device
         sides = zip(self.size, self.image.shape[2:], strict=True)
         rows, columns = (
-            places(CELL * cells, device, BEFORE + CELL).clamp(max=side - 1) for cells, side in sides
+            places(CELL * cells, device, BEFORE + noise.AROUND).clamp(max=side - 1) for cells, side in sides
         )
         # a small image each: all that is mended from here on is told by what is near
         windows = self.exact(squares(self.image, rows, columns)).flatten(0, 1)
         windows = inner(self.without_impulses(self.without_streaks(windows)), BEFORE)
-        levels = pixel_filter.noise_filter.levels(inner(windows, CELL)[None])
+        levels = pixel_filter.noise_filter.levels(inner(windows, noise.AROUND)[None])
         self.noise = levels, pixel_filter.noise_filter.share(known)
-        return power_spectrum(inner(self.without_noise(windows), CELL)[None])
+        return power_spectrum(inner(self.without_noise(windows), noise.AROUND)[None])
 
     def see_light(self) -> Tensor:
         """The maps that change the light of the image."""
@@ -376,7 +376,7 @@ class Walk:
     def pixels_around(self, window: Window) -> tuple[Window, Tensor]:
         """All that PixelFilter reaches from a window, without streaks, and where in it the window
         lies."""
-        wide = window.widened(-(-(BEFORE + CELL + REACH) // CELL), self.size)
+        wide = window.widened(-(-(BEFORE + noise.AROUND + REACH) // CELL), self.size)
         return window.within(wide), self.without_streaks(self.sharp(wide))
 
     def sharp(self, wide: Window) -> Tensor:
@@ -396,8 +396,8 @@ class Walk:
         return restored
 
     def without_noise(self, images: Tensor) -> Tensor:
-        noise = (part.expand(len(images), *part.shape[1:]) for part in self.noise)
-        restored: Tensor = self.restorer.pixel_filter.noise_filter.mended(images, *noise)
+        given = (part.expand(len(images), *part.shape[1:]) for part in self.noise)
+        restored: Tensor = self.restorer.pixel_filter.noise_filter.mended(images, *given)
         return restored
 
     def padded(self, wide: Window) -> Tensor:
