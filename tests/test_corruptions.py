@@ -15,7 +15,7 @@ from skimage.measure import block_reduce
 from skimage.morphology import disk
 from torch import Tensor
 
-from vrdir_plug.corruptions import CORRUPTIONS, FULL_WELL, READ_NOISE, UNSEEN
+from vrdir_plug.corruptions import CORRUPTIONS, FULL_WELL, READ_NOISE, UNSEEN, frosted_pane
 from vrdir_plug.degradations import ORDER
 from vrdir_plug.filters import plasma_fractal
 
@@ -433,6 +433,23 @@ def test_frost_blends_with_the_published_weights(severity: int, scene: float, ic
     assert pane[0].mean() < pane[1].mean() < pane[2].mean()
     # It has crystals: finer than the fog of the same decay.
     assert np.abs(np.diff(pane[2], axis=1)).mean() > 0.01
+
+
+def test_a_frosted_pane_is_like_the_photographs_of_imagenet_c() -> None:
+    """Of 120 crops of its five: brightness, contrast, and how the power falls in seven octaves."""
+    black = torch.zeros(40, 3, 224, 224, dtype=torch.float64)
+    panes = frosted_pane(black, [seeded(n) for n in range(40)]).mean(1).numpy()
+    contrast = panes.std((1, 2))
+    assert 0.54 < panes.mean() < 0.74 and 0.07 < contrast.mean() < 0.12
+    bell = np.outer(np.hanning(224), np.hanning(224))
+    power = np.abs(np.fft.fft2((panes - panes.mean((1, 2), keepdims=True)) * bell)) ** 2
+    steps = np.abs(np.fft.fftfreq(224, 1 / 224))
+    ring = np.digitize(np.hypot(steps[:, None], steps), (1, 2, 4, 8, 16, 32, 64, 110))
+    octaves = [np.log10(power[:, ring == n].mean(1)).mean() for n in range(1, 8)]
+    photographed = (4.47, 3.64, 3.16, 2.73, 2.21, 1.72, 1.15)
+    np.testing.assert_allclose(octaves, photographed, atol=0.4)
+    fine = panes[:, 1:-1, 1:-1] - scipy.ndimage.uniform_filter(panes, (1, 3, 3))[:, 1:-1, 1:-1]
+    assert abs(np.median(scipy.stats.skew(fine.reshape(40, -1), axis=1)) - 0.15) < 0.3
 
 
 @pytest.mark.parametrize(

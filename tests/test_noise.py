@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import scipy.fft
+import scipy.stats
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vrdir_plug.noise import (
@@ -11,6 +13,7 @@ from vrdir_plug.noise import (
     SQUARE,
     NoiseFilter,
     at_cells,
+    drawn,
     fine,
     mixtures,
     quantile,
@@ -72,7 +75,7 @@ def test_what_is_fine_lies_above_the_diagonal() -> None:
         assert found == float(row + column >= SQUARE)
 
 
-@pytest.mark.parametrize(("half", "threshold"), ((4, 2.1), (2, 2.7)))
+@pytest.mark.parametrize(("half", "threshold"), ((4, 2.5), (2, 2.7)))
 def test_a_plane_is_smoothed_as_its_squares_are_by_scipy(half: int, threshold: float) -> None:
     torch.manual_seed(0)
     plane, variance = torch.rand(16, 24).double().numpy(), 0.01
@@ -105,6 +108,40 @@ def test_luminance_and_colours_are_smoothed_each_by_its_own_noise() -> None:
         found = torch.einsum("oc,nchw->onhw", mixed, found).square().mean((1, 2, 3))
         assert found[part] > least * 0.1**2
         assert part == 0 or found[0] < 1e-9
+
+
+@pytest.mark.parametrize("moved", ((0, 0), (2, 2)))
+def test_the_second_set_of_squares_is_half_a_cell_beside_the_first(moved: tuple[int, int]) -> None:
+    """What is moved by half a cell is smoothed alike, but for the edges."""
+    noise, degraded = NoiseFilter(3), noisy(scene(), 0.1, 0.0)
+    variance = noise.levels(windows_of(degraded))
+    wide = F.pad(degraded, (moved[1], 4 - moved[1], moved[0], 4 - moved[0]), mode="replicate")
+    found = noise.smoothed(wide, variance)[..., moved[0] :, moved[1] :][..., 12:84, 12:212]
+    expected = noise.smoothed(degraded, variance)[..., 12:84, 12:212]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    # in the middle of the range, where nothing is clipped
+    one = noise.in_squares(degraded, variance)[..., 12:84, 60:160]
+    image, expected = scene()[..., 12:84, 60:160], expected[..., 48:148]
+    assert (expected - image).square().mean() < 0.85 * (one - image).square().mean()
+
+
+@pytest.mark.parametrize("deviation", (0.02, 0.1, 0.3))
+def test_what_clipping_draws_up_goes_back(deviation: float) -> None:
+    before = np.linspace(0, 4 * deviation, 50)
+    bell = scipy.stats.norm(before, deviation)
+    after = before * bell.sf(0) + deviation**2 * bell.pdf(0)  # the mean of what is clipped at 0
+    found = torch.from_numpy(after) - drawn(torch.from_numpy(after), torch.tensor(deviation))
+    np.testing.assert_allclose(found, before, atol=0.031 * deviation)
+    assert np.abs(after - before).max() > 0.39 * deviation
+
+
+@pytest.mark.parametrize("end", (0.0, 1.0))
+def test_black_and_white_are_so_again_without_noise(end: float) -> None:
+    noise, image = NoiseFilter(3), torch.full((1, 3, 64, 64), end)
+    degraded = noisy(image, 0.15, 0.0).clamp(0, 1)
+    found = noise.mended(degraded, noise.levels(windows_of(degraded)), torch.ones(1))
+    assert (degraded.mean() - end).abs() > 0.055
+    assert (found.mean() - end).abs() < 0.5 * (degraded.mean() - end).abs()
 
 
 def test_a_weighted_quantile() -> None:

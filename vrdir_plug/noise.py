@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .bands import CELL, Judgement, dct, idle, inner
+from .bands import CELL, Judgement, cropped, dct, idle, inner
 
 SQUARE = 2 * CELL  # pixels of a side; squares begin at every cell, so four of them see a pixel
 HALF = CELL // 2  # pixels down and across, by which a second set of squares lies beside the first
@@ -115,8 +115,8 @@ def quantile(energy: Tensor, weights: Tensor, part: float, least: float) -> Tens
 
 
 def drawn(values: Tensor, deviation: Tensor) -> Tensor:
-    """How far clipping at 0 has drawn up what was normal noise about something else, by its mean
-    now: a parabola that leaves out less than 0.04 deviations."""
+    """How far clipping at 0 has drawn up the mean of noise of this deviation, by where it is now: a
+    parabola, within 0.03 deviations of what it is for normal noise about 0 or more."""
     ratio = (values / deviation).clamp(min=0)
     return deviation * ratio.minimum(0.277 * (1.6 - ratio).clamp(min=0).square())
 
@@ -175,9 +175,13 @@ class NoiseFilter(nn.Module):
     def smoothed(self, images: Tensor, variance: Tensor) -> Tensor:
         """Images (N, 3, H, W) without what noise of the variances (N, 3, LEVELS) explains: the mean
         of what two sets of squares say, which leaves less to be seen of their edges."""
-        wide = F.pad(images, (HALF,) * 4, mode="replicate")
-        beside = inner(self.in_squares(wide, variance), HALF)
-        return self.unclipped((self.in_squares(images, variance) + beside) / 2, variance)
+        height, width = images.shape[2:]
+        # together, for a graph of half the size
+        sets = [F.pad(images, (n, CELL - n) * 2, mode="replicate") for n in (0, HALF)]
+        both = self.in_squares(torch.cat(sets), torch.cat([variance] * 2))
+        first, second = both.unflatten(0, (2, -1)).unbind(0)
+        first, second = cropped(first, height, width), inner(second, HALF)
+        return self.unclipped((first + second) / 2, variance)
 
     def in_squares(self, images: Tensor, variance: Tensor) -> Tensor:
         """The same by the squares that begin at every cell."""

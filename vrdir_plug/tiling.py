@@ -266,7 +266,8 @@ class Walk:
         pixel_filter, device = self.restorer.pixel_filter, self.image.device
         sides = zip(self.size, self.image.shape[2:], strict=True)
         rows, columns = (
-            places(CELL * cells, device, BEFORE + noise.AROUND).clamp(max=side - 1) for cells, side in sides
+            places(CELL * cells, device, BEFORE + noise.AROUND).clamp(max=side - 1)
+            for cells, side in sides
         )
         # a small image each: all that is mended from here on is told by what is near
         windows = self.exact(squares(self.image, rows, columns)).flatten(0, 1)
