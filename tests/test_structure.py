@@ -35,7 +35,7 @@ ARROWS: dict[str, set[str]] = {
         *("bands", "config", "front", "ise", "mosaic", "streaks", "weights", "zoom"),
     },
     "tiling": {
-        *("bands", "front", "ise", "mosaic", "response", "restorer", "streaks", "zoom"),
+        *("bands", "front", "ise", "mosaic", "noise", "response", "restorer", "streaks", "zoom"),
     },
     "inputs": {"pixels"},
     "adapters": {"inputs", "pixels"},
