@@ -239,7 +239,7 @@ def frosted_pane(pixels: Tensor, generators: Generators) -> Tensor:
     grows, lit or in the shade: (N, 3, H, W).
 
     Brightness, contrast, power spectrum and skewness were set to those of crops of the five
-    photographs, and by nothing else.
+    photographs.
     """
     height, width = pixels.shape[2:]
     film = plasma_fractal(max(height, width), 1.7, generators)[:, None, :height, :width]
