@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vrdir_plug.corruptions import CORRUPTIONS, FULL_WELL, READ_NOISE, UNSEEN, frosted_pane
 from vrdir_plug.degradations import ORDER
-from vrdir_plug.filters import plasma_fractal
+from vrdir_plug.filters import plasma_fractal, softened, standardised
 
 SEVERITIES = (1, 2, 3, 4, 5)
 # Published so: severities 1 and 2 move the whole image, 3 to 5 its details.
@@ -429,10 +429,25 @@ def test_frost_blends_with_the_published_weights(severity: int, scene: float, ic
     np.testing.assert_allclose(
         corrupted("frost", image, severity) + LEVEL / 2, expected, atol=LEVEL * 1.01
     )
-    assert 0.5 * ice < pane.max() <= ice
+    assert 0.9 * ice < pane.max() <= ice
     assert pane[0].mean() < pane[1].mean() < pane[2].mean()
     # It has crystals: finer than the fog of the same decay.
     assert np.abs(np.diff(pane[2], axis=1)).mean() > 0.01
+
+
+@pytest.mark.parametrize(("height", "width"), [(224, 224), (112, 448), (56, 8)])
+def test_a_cosine_is_softened_by_its_frequency(height: int, width: int) -> None:
+    wave = torch.cos(2 * np.pi * torch.arange(height, dtype=torch.float64) / 28)
+    plane = (1 + wave)[:, None].expand(1, 1, height, width)
+    expected = 1 + wave[:, None] * 9**-0.4  # eight cycles in 224 pixels
+    torch.testing.assert_close(softened(plane, 0.4)[0, 0], expected.expand(height, width))
+
+
+def test_a_flat_plane_is_standardised_to_nothing() -> None:
+    planes = torch.stack([grey(0.3)[:1], photograph()[:1]]).double()
+    found = standardised(planes)
+    assert (found[0] == 0).all()
+    np.testing.assert_allclose(found[1], scipy.stats.zscore(planes[1], axis=None))
 
 
 def test_a_frosted_pane_is_like_the_photographs_of_imagenet_c() -> None:

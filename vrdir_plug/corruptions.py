@@ -41,6 +41,8 @@ from .filters import (
     plasma_fractal,
     random,
     sample,
+    softened,
+    standardised,
 )
 
 Corruption = Callable[[Tensor, int, Generators], Tensor]
@@ -254,22 +256,6 @@ def frosted_pane(pixels: Tensor, generators: Generators) -> Tensor:
     brightness, contrast = (uniform(*r, generators)[:, None] for r in ((0.42, 0.82), (0.06, 0.14)))
     pane = colour(pixels, 0.9, 1.02, 1.08) * (brightness + contrast * relief)
     return pane.clamp(0, 1)
-
-
-def softened(planes: Tensor, power: float) -> Tensor:
-    """Planes (N, 1, H, W) whose amplitude falls by that power of the frequency faster."""
-    height, width = planes.shape[2:]
-    down, across = torch.fft.fftfreq(height), torch.fft.rfftfreq(width)
-    cycles = 224 * torch.hypot(down[:, None], across).to(planes)
-    spectrum = torch.fft.rfft2(planes) * (1 + cycles) ** -power
-    soft: Tensor = torch.fft.irfft2(spectrum, s=(height, width))
-    return soft
-
-
-def standardised(planes: Tensor) -> Tensor:
-    """To a mean of 0 and a deviation of 1 each; what is flat is 0."""
-    deviation = planes.std((2, 3), correction=0, keepdim=True)
-    return (planes - planes.mean((2, 3), keepdim=True)) / deviation.clamp(min=1e-6)
 
 
 def fog(pixels: Tensor, generators: Generators, strength: float, decay: float) -> Tensor:

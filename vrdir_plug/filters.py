@@ -51,6 +51,22 @@ def gaussian(planes: Tensor, sigma: float, truncate: float = 4, border: str = "e
     return down @ planes @ across.T
 
 
+def softened(planes: Tensor, power: float) -> Tensor:
+    """(N, C, H, W), each cosine of f cycles in 224 pixels times (1 + f) ** -power."""
+    height, width = planes.shape[2:]
+    down, across = torch.fft.fftfreq(height), torch.fft.rfftfreq(width)
+    cycles = 224 * torch.hypot(down[:, None], across).to(planes)
+    spectrum = torch.fft.rfft2(planes) * (1 + cycles) ** -power
+    soft: Tensor = torch.fft.irfft2(spectrum, s=(height, width))
+    return soft
+
+
+def standardised(planes: Tensor) -> Tensor:
+    """To a mean of 0 and a deviation of 1 each; what is flat is 0."""
+    deviation = planes.std((2, 3), correction=0, keepdim=True)
+    return (planes - planes.mean((2, 3), keepdim=True)) / deviation.clamp(min=1e-6)
+
+
 def smoothing(side: int, sigma: float, truncate: float, border: str) -> Tensor:
     """The blur of a line as a matrix (side, side): no sigma is too wide for it."""
     reach = int(truncate * sigma + 0.5)
