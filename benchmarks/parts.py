@@ -35,6 +35,7 @@ def parts_of(restorer: Restorer) -> dict[str, nn.Module]:
     """Of profiles other than "paper", by the names of the README."""
     named = {
         "ZoomFilter": restorer.zoom_filter,
+        "MotionFilter": restorer.motion_filter,
         "StreakFilter": restorer.streak_filter,
         "PixelFilter": restorer.pixel_filter,
         "Light": restorer.light,

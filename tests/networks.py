@@ -18,6 +18,7 @@ def moved(config: RestorerConfig) -> Restorer:
             parameter.add_(step * torch.randn_like(parameter))
         if not config.published:
             restorer.light.veil_switch.switch[0] = 0
+            restorer.light.dark_object_switch.switch[0] = 0
             restorer.light.range_switch.switch[0] = 1
             # what is multiplied by more than other parts can take shows nothing of them, nor do
             # streaks or noise that are surely there or surely not
@@ -30,5 +31,11 @@ def moved(config: RestorerConfig) -> Restorer:
             streaks.bias.fill_(0)
             restorer.zoom_filter.asks[1].weight.mul_(0.1)
             restorer.zoom_filter.asks[1].bias.fill_(0.5)  # surely blurred, for what it has
+            # a short move, which way the image says
+            motion = restorer.motion_filter
+            motion.asks[2].weight.mul_(0.1)
+            motion.asks[2].bias.mul_(0.1)
+            motion.asks[2].bias[1:] += torch.tensor([-0.2, 0.2]).repeat_interleave(32)
+            motion.still.fill_(4.3)
             noise.bias.fill_(0.5)  # half of it is taken away where it is this likely
     return restorer.eval()

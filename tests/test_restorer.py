@@ -85,8 +85,9 @@ def test_memory_layout_comes_back_as_it_went_in(restorer: Restorer) -> None:
 
 
 def test_every_parameter_learns_from_an_image(restorer: Restorer) -> None:
-    # with impulses for PixelFilter, and of little detail, or VeilSwitch sees no veil
-    images = 0.3 + 0.05 * torch.rand(2, 3, 32, 32)
+    # with impulses for PixelFilter, and of little detail, or VeilSwitch sees no veil; of the size of
+    # MotionFilter's windows
+    images = 0.3 + 0.05 * torch.rand(2, 3, 64, 64)
     images[..., ::7, ::5] = 1
     rebuilt = restorer.rebuild(images)
     sums = [part.square().sum() for part in rebuilt]
@@ -460,6 +461,21 @@ def test_a_narrow_range_is_stretched_and_a_wide_one_left() -> None:
     torch.testing.assert_close(lit(flat, range_switch=0.65), flat, atol=1e-3, rtol=0)
 
 
+def test_what_lies_evenly_over_an_image_is_taken_away() -> None:
+    """Against numpy's percentiles of the same means."""
+    torch.manual_seed(0)
+    scene = torch.rand(1, 3, 128, 128)
+    scene[..., :24] *= 0.02  # something dark
+    over = torch.tensor([0.3, 0.35, 0.4]).view(3, 1, 1)
+    images = torch.cat([scene, over + (1 - over) * scene])
+    found = lit(images, dark_object_switch=0.12)
+    assert (found[0] - scene[0]).abs().max() < 0.02
+    assert (found[1] - scene[0]).abs().max() < 0.03
+    dark = np.quantile(means_of(images[1].numpy()).reshape(3, -1), 0.01, axis=1)[:, None, None]
+    dark = dark / (1 + np.exp(-50 * (dark.mean() - 0.12)))
+    np.testing.assert_allclose(found[1], (images[1] - dark) / (1 - dark), atol=0.01)
+
+
 def means_of(image: Any) -> Any:
     """Of the cells of (3, 128, 128): (3, 32, 32)."""
     return image.reshape(3, 32, 4, 32, 4).mean((2, 4))
@@ -625,7 +641,7 @@ def test_where_values_are_not_looked_at_a_bad_pixel_makes_the_image_nan(
 def test_nothing_waits_for_the_device(restorer: Restorer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tensors without values: whatever would read one raises."""
     # autocast knows no such device, and keeps what it is asked on the host
-    for module in ("bands", "front", "ise", "mosaic", "restorer", "streaks", "zoom"):
+    for module in ("bands", "front", "ise", "mosaic", "motion", "restorer", "streaks", "zoom"):
         name = f"vrdir_plug.{module}.full_precision"
         monkeypatch.setattr(name, lambda like: nullcontext())
     if not restorer.config.published:

@@ -29,13 +29,15 @@ ARROWS: dict[str, set[str]] = {
     "streaks": {"bands"},
     "zoom": {"bands", "fourier", "response"},
     "mosaic": {"bands"},
+    "motion": {"bands", "fourier", "response", "zoom"},
     "noise": {"bands"},
     "front": {"bands", "ise", "noise", "response"},
     "restorer": {
-        *("bands", "config", "front", "ise", "mosaic", "streaks", "weights", "zoom"),
+        *("bands", "config", "front", "ise", "mosaic", "motion", "streaks", "weights", "zoom"),
     },
     "tiling": {
-        *("bands", "front", "ise", "mosaic", "noise", "response", "restorer", "streaks", "zoom"),
+        *("bands", "front", "ise", "mosaic", "motion", "noise", "response", "restorer", "streaks"),
+        "zoom",
     },
     "inputs": {"pixels"},
     "adapters": {"inputs", "pixels"},
@@ -46,8 +48,8 @@ ARROWS: dict[str, set[str]] = {
     "processes": set(),
     "progress": set(),
     "training": {
-        *("bands", "config", "degradations", "mosaic", "response", "restorer", "losses", "data"),
-        *("processes", "progress", "teachers", "weights", "zoom"),
+        *("bands", "config", "degradations", "mosaic", "motion", "response", "restorer", "losses"),
+        *("data", "processes", "progress", "teachers", "weights", "zoom"),
     },
     "extras": set(),
     "measures": {"extras"},

@@ -89,6 +89,7 @@ def test_a_stage_moves_what_learns_and_nothing_else(images: list[Tensor]) -> Non
         state.finished()
     names = [
         "zoom",
+        "motion",
         "streaks",
         "pixels",
         "noise",

@@ -2,8 +2,8 @@
 
 Nothing else learns with them, and what they see of an image is small: `vrdir train` makes an image
 for each time that they learn from one, which takes a hundred times as long as to learn. The parts
-are ZoomFilter (`zoom`), PixelFilter's frequency `response`, and `worth`, for which teachers are
-asked.
+are ZoomFilter (`zoom`), MotionFilter (`motion`), PixelFilter's frequency `response`,
+and `worth`, for which teachers are asked.
 
 `python tools/fit.py draw PART OLD FILE --images FOLDER ... [--teacher NAME=WEIGHTS ...]` writes
 what the part is to learn by the weights in OLD: one process a core, each with a --seed of its own.
@@ -29,12 +29,15 @@ from vrdir_plug.training import (
     CROP,
     STAGES,
     Asked,
+    Moves,
     Rays,
     Stage,
     Valued,
     asked_loss,
     choose,
     kept,
+    moves_loss,
+    moves_of,
     pace,
     rays_loss,
     rays_of,
@@ -84,9 +87,17 @@ def rays(
     return rays_of(pairs)
 
 
+def moves(
+    restorer: Restorer, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
+) -> Moves:
+    found = moves_of(pairs, generator)
+    return found._replace(profiles=found.profiles.half())
+
+
 STAGE = {stage.name: stage for stage in STAGES}
 PARTS = {
     "zoom": Part(STAGE["zoom"], Rays, rays, rays_loss),
+    "motion": Part(STAGE["motion"], Moves, moves, moves_loss),
     "response": Part(STAGE["response"], Asked, asked, asked_loss),
     "worth": Part(STAGE["worth"], Valued, valued_by_one, valued_loss),
 }

@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 Degradation = Callable[[Tensor, Tensor, Generator], Tensor]
 RADIUS = 10  # of the largest blur kernel, in pixels
 REACH = 20  # of the longest streak of rain, snow or ice
+FAR = 28  # of the longest move that MotionFilter learns from
 GAMMA = 2.2  # between display values and linear light
 
 
@@ -253,13 +254,15 @@ def needles(images: Tensor, generator: Generator) -> Tensor:
 
 
 def frost(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
-    """Ice on the lens over a dimmed scene: needles in a film, or crystals along the ridges of a
-    random field."""
+    """Ice on the lens over a dimmed scene: needles in a film, all over it or in places, or crystals
+    along the ridges of a random field."""
     ridges = 1 - (2 * fractal(images, generator) - 1).abs()
     grown = ridges ** uniform(images, 2, 6, generator)
     film = uniform(images, 0.2, 0.6, generator)
     film = film + (1 - film) * needles(images, generator)
     spread = fractal(images, generator) ** uniform(images, 0.3, 1.5, generator)
+    everywhere = uniform(images, -0.5, 1, generator).clamp(min=0)
+    spread = everywhere + (1 - everywhere) * spread
     ice = torch.where(uniform(images, 0, 1, generator) < 0.5, grown, film * spread)
     grain = F.avg_pool2d(normal(images[:, :1], generator), 3, stride=1, padding=1)
     ice = (ice + 0.2 * ice * grain).clamp(0, 1)
@@ -310,6 +313,29 @@ def motion_blur(images: Tensor, severity: Tensor, generator: Generator) -> Tenso
     halting = halting_kernel(angle, level(severity, 0.1, 3, 5, 8, 12, 15).flatten(), REACH)
     halts = uniform(images, 0, 1, generator)[:, 0] < 0.5
     return convolve(images, torch.where(halts, halting, even))
+
+
+def moving_kernels(like: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Straight moves that are even, come to rest, or fade: angles in radians (N,), and kernels
+    (N, 2 FAR + 1, 2 FAR + 1).
+
+    Half of them go nearly across or down, as most things do and as a camera is swung: where a
+    photograph has lines of its own such a move is told the least."""
+    angle = uniform(like, 0, 4, generator)[:, 0]
+    nearly = angle.round() + 0.05 * normal(angle, generator)
+    upright = uniform(like, 0, 1, generator)[:, 0] < 0.5
+    angle = torch.where(upright, nearly, angle) * (math.pi / 2)
+    sort, length = (uniform(like, 0, 1, generator)[:, 0] for _ in range(2))
+    x, y = grid(like, FAR)
+    along = x * angle.cos() + y * angle.sin()
+    across = (y * angle.cos() - x * angle.sin()).abs()
+    started = (along + 1).clamp(0, 1)
+    even = ((3 + 23 * length) / 2 + 0.5 - along.abs()).clamp(0, 1)
+    halting = torch.exp(-along.square() / (2 * (1.5 * 10**length).square())) * started
+    fading = torch.exp(-along.clamp(min=0) / (1.2 * 7**length)) * started
+    way = torch.where(sort < 1 / 3, even, torch.where(sort < 2 / 3, halting, fading))
+    kernels = way * (1 - across).clamp(0, 1)
+    return angle.flatten(), kernels / kernels.sum((1, 2), keepdim=True)
 
 
 def warped(images: Tensor, shift: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ Shapes are (N, channels, height, width).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -86,14 +86,18 @@ def under_hann(planes: Tensor) -> Tensor:
 
 
 def convolved(planes: Tensor, kernels: Tensor) -> Tensor:
-    """Planes (..., h, w) with kernels of this size that are even and begin at their middle; the
-    ends meet."""
+    """Planes (..., h, w) with kernels of this size whose middle comes first; the ends meet."""
     if exporting():
-        response = spectrum_by_products(kernels)[..., :1, :] * math.sqrt(
-            kernels.shape[-2] * kernels.shape[-1]
-        )
-        return back_by_products(spectrum_by_products(planes) * response)
+        size = math.sqrt(kernels.shape[-2] * kernels.shape[-1])
+        first, second = spectrum_by_products(planes), spectrum_by_products(kernels) * size
+        return back_by_products(torch.stack(product(first.unbind(-2), second.unbind(-2)), -2))
     # as real numbers: inductor has no code for complex ones
-    half = torch.view_as_real(torch.fft.rfft2(planes))
-    half = half * torch.view_as_real(torch.fft.rfft2(kernels))[..., :1]
+    first, second = (torch.view_as_real(torch.fft.rfft2(field)) for field in (planes, kernels))
+    half = torch.stack(product(first.unbind(-1), second.unbind(-1)), -1)
     return torch.fft.irfft2(torch.view_as_complex(half), s=planes.shape[-2:])
+
+
+def product(first: Sequence[Tensor], second: Sequence[Tensor]) -> list[Tensor]:
+    """Of two complex numbers, each a real and an imaginary part."""
+    (a, b), (c, d) = first, second
+    return [a * c - b * d, a * d + b * c]

@@ -1,5 +1,6 @@
 """Losses of the stages: tensors in, a scalar out."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -11,6 +12,7 @@ COHERENT, BETWEEN = 0.4, (0.14, 0.3)  # what detail of so many cycles must be, o
 LEAST = 0.1  # of a frequency that is kept
 WIENER = 0.25  # share of Wiener's filter in what a response is to be
 ROUNDING = 1e-7  # about the power of rounding to 8 bits
+ALLOWED, FAINT = 3e-3, 0.03  # in the inverse of a move: noise, of power; the least amplitude
 UNSURE = 0.05  # divergence of answers that are as good as the same
 CARE = 2.0  # what weight a change has that mends nothing
 DARE = 0.05  # the least share of its error that an image must lose for a change to be worth it
@@ -104,6 +106,46 @@ def rays_target(degraded: Tensor, clean: Tensor) -> Tensor:
     gone = clean[:, :, 0] - degraded[:, :, 0]
     target: Tensor = (gone[:, 0] - gone[:, 1]) / 2
     return target
+
+
+def move_target(sharp: Tensor, angle: Tensor, kernels: Tensor, noise: Tensor) -> Tensor:
+    """The logarithms of what kernels (N, K, K) leave of the amplitudes along their angles (N,), and
+    of Wiener's filter for them, (N, 2 bins): by the logarithms of the power of the clean luminance
+    in each direction (N, angles, bins), and by the deviation of the noise in each colour (N,)."""
+    angles, bins = sharp.shape[1:]
+    steps = torch.arange(kernels.shape[-1], device=sharp.device) - kernels.shape[-1] // 2
+    x, y = (turn[:, None, None] for turn in (angle.cos(), angle.sin()))
+    way = (steps * x + steps[:, None] * y).flatten(1)[:, None]
+    turns = torch.arange(1, bins + 1, device=sharp.device)[:, None] * (math.pi / bins) * way
+    parts = ((kernels.flatten(1)[:, None] * wave).sum(2) for wave in (turns.cos(), turns.sin()))
+    left = torch.stack(list(parts)).square().sum(0)  # of the power
+    nearest = (angle * (angles / math.pi)).round().long().remainder(angles)
+    power = sharp[torch.arange(len(sharp), device=sharp.device), nearest].exp()
+    # a Hann window keeps 3/8 of a power, along each side; the luminance is a mean of three colours
+    allowed = ALLOWED + (3 / 8) ** 2 * noise.square()[:, None] / 3 / power
+    gains = left.sqrt() / (left + allowed)
+    return torch.cat([left.sqrt().clamp(min=FAINT).log(), gains.clamp(min=FAINT).log()], 1)
+
+
+def move_loss(
+    scores: Tensor, along: Tensor, angle: Tensor, wanted: Tensor, moved: Tensor
+) -> Tensor:
+    """Cross entropy of the direction (N, angles + 1), the last score that of no move; and, where
+    there is one, the squared error of what is found along it: (N, angles, 2 bins) against
+    (N, 2 bins). A short move counts less, down to none at all."""
+    angles, bins = along.shape[1], along.shape[2] // 2
+    place = angle * (angles / math.pi)
+    off = torch.arange(angles, device=scores.device) - place[:, None]
+    off = (off + angles / 2).remainder(angles) - angles / 2
+    near = torch.exp(-off.square() / 2)
+    weight = (4 * -wanted[:, : bins // 2].mean(1)).clamp(0, 1) * moved
+    near = near / near.sum(1, keepdim=True) * weight[:, None]
+    target = torch.cat([near, 1 - weight[:, None]], 1)
+    chosen = -(target * scores.log_softmax(1)).sum(1).mean()
+    nearest = place.round().long().remainder(angles)
+    found = along[torch.arange(len(along), device=along.device), nearest]
+    error = 2 * (found - wanted).square().mean(1) * weight
+    return chosen + error.sum() / weight.sum().clamp(min=1)
 
 
 def wanted_response(cross: Tensor, clean: Tensor, power: Tensor, frequency: Tensor) -> Tensor:

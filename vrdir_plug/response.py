@@ -15,22 +15,24 @@ from .fourier import convolved, dft, exporting, power, under_hann
 
 SIDE = 32  # of the windows in which the spectrum is taken, in pixels, and of the response
 REACH = SIDE // 2 - 1  # of its kernel, pixels
-BLOCK = 128  # pixels that are filtered at once, along each side; with what the kernel reaches, 160
+BLOCK = 128  # pixels that are filtered at once, along each side; with what the kernel reaches, more
 WINDOWS = 7  # in which the spectrum is taken, along each side of the image
 RINGS = 23  # distances from frequency zero, each of one cycle in SIDE pixels
 WIDTH = 12
 STRONGEST = 3.5  # times is a frequency's amplitude made at most; recognisers mind more of it
 
 
-def places(length: int, device: torch.device, margin: int = 0) -> Tensor:
-    """Where the windows lie along a side of the image, from whole cells on, spread over it, with a
-    margin on both sides: (WINDOWS, SIDE + 2 margin). Behind the edge they repeat it."""
+def places(
+    length: int, device: torch.device, margin: int = 0, side: int = SIDE, count: int = WINDOWS
+) -> Tensor:
+    """Where so many windows lie along a side of the image, from whole cells on, spread over it,
+    with a margin on both sides: (count, side + 2 margin). Behind the edge they repeat it."""
     # as a tensor: a size that torch.export keeps free cannot be divided by in ONNX
     last = torch.arange(length, device=device)[-1]
-    room = (last - (SIDE - 1)).clamp(min=0)
-    steps = torch.arange(WINDOWS, device=device)
-    starts = torch.div(steps * room, (WINDOWS - 1) * CELL, rounding_mode="floor") * CELL
-    found = starts[:, None] + torch.arange(-margin, SIDE + margin, device=device)
+    room = (last - (side - 1)).clamp(min=0)
+    steps = torch.arange(count, device=device)
+    starts = torch.div(steps * room, (count - 1) * CELL, rounding_mode="floor") * CELL
+    found = starts[:, None] + torch.arange(-margin, side + margin, device=device)
     return torch.minimum(found.clamp(min=0), last)
 
 
@@ -148,27 +150,34 @@ def kernels_of(response: Tensor) -> Tensor:
 
 def filtered_by(wide: Tensor, response: Tensor) -> Tensor:
     """Images with REACH pixels more on each side (N, 3, H + 2 REACH, W + 2 REACH), and responses
-    (N, SIDE, SIDE) -> (N, 3, H, W).
+    (N, SIDE, SIDE) -> (N, 3, H, W)."""
+    return filtered_with(wide, kernels_of(response))
+
+
+def filtered_with(wide: Tensor, kernels: Tensor) -> Tensor:
+    """Images with `reach` pixels more on each side, convolved with kernels
+    (N, 2 reach + 1, 2 reach + 1) that keep the mean -> (N, 3, H, W).
 
     By the DFT of blocks that overlap (overlap-save), which is as fast for any height and width.
     """
-    height, width = (length - 2 * REACH for length in wide.shape[2:])
+    reach = kernels.shape[1] // 2
+    height, width = (length - 2 * reach for length in wide.shape[2:])
     below, right = ((side + BLOCK - 1) // BLOCK * BLOCK - side for side in (height, width))
     # a block behind the last one; a graph for all sizes would take a single block for the rule
-    more = BLOCK * (2 if exporting() else 1) - 2 * REACH
+    more = BLOCK * (2 if exporting() else 1) - 2 * reach
     # kernels keep the mean: without the most of it there is less to round
-    blocks = overlapping(F.pad(wide - 0.5, (0, right + more, 0, below + more)), 2)
-    blocks = overlapping(blocks, 4).transpose(3, 4)  # (N, 3, rows, columns, SIDE + BLOCK, ...)
+    blocks = overlapping(F.pad(wide - 0.5, (0, right + more, 0, below + more)), 2, 2 * reach + 2)
+    blocks = overlapping(blocks, 4, 2 * reach + 2).transpose(3, 4)  # (N, 3, rows, columns, ...)
     # the middle of a kernel comes first
-    kernels = F.pad(kernels_of(response), (0, BLOCK + 1) * 2).roll((-REACH, -REACH), (1, 2))
+    kernels = F.pad(kernels, (0, BLOCK + 1) * 2).roll((-reach, -reach), (1, 2))
     blocks = convolved(blocks, kernels[:, None, None, None])
-    blocks = blocks[..., REACH : REACH + BLOCK, REACH : REACH + BLOCK]
+    blocks = blocks[..., reach : reach + BLOCK, reach : reach + BLOCK]
     return cropped(blocks.transpose(3, 4).flatten(4).flatten(2, 3), height, width) + 0.5
 
 
-def overlapping(planes: Tensor, dim: int) -> Tensor:
-    """A dimension of whole BLOCKs -> two: all but the last, each with SIDE of the one behind it."""
+def overlapping(planes: Tensor, dim: int, common: int) -> Tensor:
+    """A dimension of whole BLOCKs -> two: all but the last, each with so many of the one behind."""
     pieces = planes.unflatten(dim, (-1, BLOCK))
     count = pieces.shape[dim] - 1
-    behind = pieces.narrow(dim, 1, count).narrow(dim + 1, 0, SIDE)
+    behind = pieces.narrow(dim, 1, count).narrow(dim + 1, 0, common)
     return torch.cat([pieces.narrow(dim, 0, count), behind], dim + 1)

@@ -34,6 +34,7 @@ from .config import RestorerConfig, config_of
 from .front import Light, PixelDNC, PixelFilter
 from .ise import ISE
 from .mosaic import without_mosaic
+from .motion import MotionFilter
 from .streaks import StreakFilter
 from .zoom import ZoomFilter
 
@@ -255,6 +256,7 @@ class Restorer(nn.Module):
         self.gains: Any = None if self.config.published else BandGains(self.config.branches)
         self.worth: Any = None if self.config.published else Worth(self.config.branches)
         self.zoom_filter: Any = None if self.config.published else ZoomFilter()
+        self.motion_filter: Any = None if self.config.published else MotionFilter()
 
     def forward(self, images: Tensor) -> Tensor:
         """Restore a batch; the same in train() and in eval().
@@ -344,10 +346,10 @@ class Restorer(nn.Module):
         return Judged(bands, amplitude, prior, seen, shares, told, degradation)
 
     def cleared(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What PixelFilter is given, images in float32 without large pixels, zoom blur and streaks;
-        and ZoomFilter's gains."""
+        """What PixelFilter is given, images in float32 without large pixels, zoom and motion blur,
+        and streaks; and ZoomFilter's gains."""
         sharp, gains = self.zoom_filter(without_mosaic(images))
-        return self.streak_filter(sharp), gains
+        return self.streak_filter(self.motion_filter(sharp)), gains
 
     def normalise(self, filtered: Tensor, branch: Tensor) -> Tensor:
         """What PixelFilter gives -> the bands that E is given, by shares (N, branches): what

@@ -1,10 +1,10 @@
 """Restoring large images in tiles: the same result, and memory that hardly grows with the image.
 
-What the network knows of the whole image (large pixels, what ZoomFilter and PixelFilter are asked
-for, how much of streaks is taken away, the maps of Light and of PixelDNC, spectrum, prior, gate,
-DNC's statistics) is taken once, over all tiles, and given to each; a tile sees as far beyond its
-border as its convolutions reach, and along its rays all of the image. So a walk passes over the
-tiles several times, and the convolutions of each pass run once.
+What the network knows of the whole image (large pixels, what ZoomFilter, MotionFilter and
+PixelFilter are asked for, how much of streaks is taken away, the maps of Light and of PixelDNC,
+spectrum, prior, gate, DNC's statistics) is taken once, over all tiles, and given to each; a tile
+sees as far beyond its border as its convolutions reach, and along its rays all of the image. So a
+walk passes over the tiles several times, and the convolutions of each pass run once.
 Positions are cells: see `bands`.
 """
 
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import noise, streaks
+from . import motion, noise, streaks
 from .bands import (
     CELL,
     bands_of,
@@ -32,7 +32,7 @@ from .bands import (
 from .front import FINE, colour_moments, mapped
 from .ise import Block
 from .mosaic import Blocks, blocks_of, interpolated, mosaics, steps_of
-from .response import REACH, filtered_by, places, power_spectrum, squares
+from .response import REACH, filtered_by, filtered_with, places, power_spectrum, squares
 from .restorer import Restorer, changes_of, check_images, degradation_of
 from .zoom import Lengths, along_rays, profiles_in
 
@@ -46,7 +46,7 @@ class Tiled(nn.Module):
     """A restorer that takes large images in tiles, within 1/255 of what it gives for the whole.
 
     Beside the images that come and go, it holds the features (12 bytes a pixel, twice, for "fast")
-    and what the network needs for one tile; of an image that is zoomed, or made of large
+    and what the network needs for one tile; of an image that is zoomed, moved, or made of large
     pixels, a copy (12 bytes a pixel). Large images have no gradients.
 
     Args:
@@ -177,6 +177,7 @@ class Walk:
             self.image = self.without_mosaic()
             self.zoom = self.restorer.zoom_filter.gains(profiles_in(self.image, self.whole))
             self.image = self.without_zoom()
+            self.image = self.without_motion()
             self.streaks = self.restorer.streak_filter.share(self.see_streaks())
             means, self.impulses = self.see_impulses()
             known = self.restorer.pixel_filter.known_of(means)
@@ -224,6 +225,30 @@ class Walk:
             change = along_rays(grey, (rows, width), self.whole, self.zoom)
             made.append(pixels + change - pixels.mean(1, keepdim=True))
         return torch.cat(made, 2)
+
+    def without_motion(self) -> Tensor:
+        """The image; if it is moved, a copy that is not, in whole cells."""
+        sides = zip(self.size, self.image.shape[2:], strict=True)
+        rows, columns = (
+            motion.moving_places(CELL * cells, self.image.device).clamp(max=side - 1)
+            for cells, side in sides
+        )
+        motion_filter = self.restorer.motion_filter
+        planes = motion.luminance(self.exact(squares(self.image, rows, columns)))
+        move = motion_filter.seen_in(planes, self.whole)
+        if not bool(move.share.any()):
+            return self.image
+        kernels, reach = motion_filter.kernels(planes, move), -(-motion.REACH // CELL)
+        height, width = self.size
+        made = self.image.new_empty(1, 3, CELL * height, CELL * width, dtype=torch.float32)
+        for window in self.windows:
+            wide = window.widened(reach, self.size)
+            # repeated where the image ends alone: what is beyond that is not seen
+            pixels = F.pad(self.sharp(wide), (motion.REACH,) * 4, mode="replicate")
+            within = window.within(wide)
+            filtered = filtered_with(pixels, kernels)
+            window.pixels_of(made).copy_(within.pixels_of(filtered))
+        return made
 
     def exact(self, pixels: Tensor) -> Tensor:
         """Some of the image's in float32; those that came were rounded to the weights' precision,

@@ -31,6 +31,7 @@ from .degradations import (
     LIGHT_FAMILY,
     WEATHER_FAMILY,
     Degradation,
+    convolve,
     defocus_blur,
     down_sample,
     drops,
@@ -43,15 +44,20 @@ from .degradations import (
     low_light,
     mist,
     motion_blur,
+    moving_kernels,
+    normal,
     over_exposure,
     pixelate,
     rain,
     shot_noise,
     snow,
     speckle_noise,
+    uniform,
     zoom_blur,
 )
 from .mosaic import without_mosaic
+from .motion import luminance, moving_windows
+from .motion import profiles_of as profiles_along
 from .processes import Processes
 from .progress import LOG_EVERY, Progress
 from .response import STRONGEST, tapered, windows_of
@@ -67,8 +73,9 @@ RATE = 2e-3  # Adam's
 WARM_UP = 100  # steps
 EMA_DECAY = 0.999
 # Of Light's switches, which no stage learns. The darkest tenth of most clean photographs is darker,
-# that of veiled ones paler; most clean ones have a wider range, dark and hazy ones a narrower one
-PALE, NARROW = 0.2, 0.45
+# that of veiled ones paler; in most the darkest parts of each colour have hardly any of it; most
+# clean ones have a wider range, dark and hazy ones a narrower one
+PALE, BARE, NARROW = 0.2, 0.12, 0.45
 TEACHER_LIMIT = 10.0  # their gradient at an image, in lengths of L1's; see `losses.limited`
 
 
@@ -105,7 +112,7 @@ def choose(teachers: Sequence[Teacher], generator: Generator) -> int:
 def encoder_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 5: from either image E must tell what the teacher sees in the clean one."""
+    """Stage 6: from either image E must tell what the teacher sees in the clean one."""
     index = choose(teachers, generator)
     with torch.no_grad():
         target = learner.target(teachers[index], pairs.clean)
@@ -123,7 +130,7 @@ def encoder_loss(
 def decoder_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 6: SAD rebuilds from E's features, clean ones above all."""
+    """Stage 7: SAD rebuilds from E's features, clean ones above all."""
     restorer = learner.restorer
     clean = restorer.decode(restorer.encode(pairs.clean))
     degraded = restorer.decode(restorer.encode(pairs.degraded))
@@ -184,13 +191,60 @@ def rays_loss(restorer: Restorer, rays: Rays) -> Tensor:
         return F.mse_loss(restorer.zoom_filter.asked(rays.profiles), rays.wanted)
 
 
+class Moves(NamedTuple):
+    """What MotionFilter sees of images (N, parts, ANGLES, BINS); the angle of the move in each
+    (N,); what that left of the amplitudes along it, and by what they are to be multiplied, as
+    logarithms (N, 2 BINS); whether there is a move (N,)."""
+
+    profiles: Tensor
+    angle: Tensor
+    wanted: Tensor
+    moved: Tensor
+
+
+@torch.no_grad()
+def moves_of(pairs: Pairs, generator: Generator) -> Moves:
+    """Every other clean image moved, some with noise, and as many degraded ones, which MotionFilter
+    is to leave. (Those among them that were moved, too, are too few to matter.)"""
+    device = pairs.clean.device
+    seed = int(torch.randint(2**62, (), generator=generator))
+    generator = Generator(device).manual_seed(seed)
+    clean, rest = pairs.clean[::2], pairs.degraded[1::2]
+    angle, kernels = moving_kernels(clean, generator)
+    noise = 10 ** uniform(clean, -3.5, -1.2, generator)
+    noise = noise * (uniform(clean, 0, 1, generator) < NOISY)
+    images = convolve(clean, kernels)
+    noisy = images + noise * normal(images, generator)
+    images = torch.cat([(noisy.clamp(0, 1) * 255).round() / 255, without_mosaic(rest)])
+    with full_precision(images):
+        profiles = profiles_along(luminance(moving_windows(torch.cat([images, clean]))))
+        found, sharp = profiles.split([len(images), len(clean)])
+        wanted = losses.move_target(sharp[:, 0], angle, kernels, noise.flatten())
+    moved = torch.arange(len(images), device=device) < len(clean)
+    return Moves(found, F.pad(angle, (0, len(rest))), F.pad(wanted, (0, 0, 0, len(rest))), moved)
+
+
+def motion_loss(
+    learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
+) -> dict[str, Tensor]:
+    """Stage 1: what MotionFilter sees, by moves that are known."""
+    return {"motion": moves_loss(learner.restorer, moves_of(pairs, generator))}
+
+
+def moves_loss(restorer: Restorer, moves: Moves) -> Tensor:
+    with full_precision(moves.profiles):
+        scores, along = restorer.motion_filter.asked(moves.profiles)
+        return losses.move_loss(scores, along, moves.angle, moves.wanted, moves.moved)
+
+
 def streak_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 1: where there are streaks to be taken away, by what is left of an image's error."""
+    """Stage 2: where there are streaks to be taken away, by what is left of an image's error."""
     streaks = learner.restorer.streak_filter
     with full_precision(pairs.degraded):
         images, _ = learner.restorer.zoom_filter(without_mosaic(pairs.degraded))
+        images = learner.restorer.motion_filter(images)
         chance = streaks.chance(streaks.signs(images).mean((2, 3)))
         without = streaks.mended(images, torch.ones_like(chance))
     return {"streaks": losses.choice_loss(chance, images, without, pairs.clean)}
@@ -199,7 +253,7 @@ def streak_loss(
 def front_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 2: what is done to the pixels before E, by the little that can be said in pixels.
+    """Stage 3: what is done to the pixels before E, by the little that can be said in pixels.
 
     A recogniser's gradient at a handful of numbers for a whole image is mostly noise.
     """
@@ -215,7 +269,7 @@ def front_loss(
 def noise_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 3: PixelFilter's judgement of noise, as that of streaks."""
+    """Stage 4: PixelFilter's judgement of noise, as that of streaks."""
     pixel_filter = learner.restorer.pixel_filter
     with full_precision(pairs.degraded):
         images, _ = learner.restorer.cleared(pairs.degraded)
@@ -249,7 +303,7 @@ def responses_asked(restorer: Restorer, pairs: Pairs) -> Asked:
 def response_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 4: PixelFilter's frequency response, by the spectra alone."""
+    """Stage 5: PixelFilter's frequency response, by the spectra alone."""
     asked = responses_asked(learner.restorer, pairs)
     return {"response": asked_loss(learner.restorer, asked)}
 
@@ -264,7 +318,7 @@ def asked_loss(restorer: Restorer, asked: Asked) -> Tensor:
 def branch_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 7: every family of degradations has its own DNC branch, chosen by its label in some
+    """Stage 8: every family of degradations has its own DNC branch, chosen by its label in some
     of the steps, and by FGM, which learns to tell it, in the others.
 
     The label is the synthesis' own.
@@ -288,7 +342,7 @@ def branch_loss(
 def whole_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stages 8, 9: FGM gates the branches; frozen recognisers must see what they see in the clean.
+    """Stages 9, 10: FGM gates the branches; frozen recognisers must see what they see in the clean.
 
     They stand in for L_sem: what they see is what E was taught to see. Pixels are asked for only of
     clean images, and of PixelDNC where the light was changed: recognisers who see more in an image
@@ -334,7 +388,7 @@ def valued_loss(restorer: Restorer, given: Valued) -> Tensor:
 def worth_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 10: which images are worth it, by what the teachers see of them restored."""
+    """Stage 11: which images are worth it, by what the teachers see of them restored."""
     given = valued(learner.restorer, pairs, teachers[choose(teachers, generator)])
     return {"worth": valued_loss(learner.restorer, given)}
 
@@ -389,19 +443,23 @@ NOISES = (gaussian_noise, shot_noise, speckle_noise, low_light)
 # of which what is pale anyhow is hardly told, and what it is often not worth to restore
 DOUBTFUL = (
     *(haze, haze, mist, mist, over_exposure, low_contrast, motion_blur, zoom_blur),
-    *(drops, drops, snow),
+    *(drops, drops, snow, frost, frost),
 )
 # what takes of the rays alone, and what takes as much of all directions, or of one
 ZOOMS = (*(zoom_blur,) * 4, motion_blur, motion_blur, gaussian_blur, defocus_blur)
+# what may look like a move, and is none
+STILL = (zoom_blur, zoom_blur, defocus_blur, gaussian_blur, glass_blur, rain, snow, pixelate)
+NOISY = 0.4  # of the images that are moved
 STAGES: tuple[Stage, ...] = (
     Stage("zoom", (".zoom_filter.",), zoom_loss, 0.05, 2, 1.5, sides=2, oftener=ZOOMS),
+    Stage("motion", (".motion_filter.",), motion_loss, 0.05, 2, 1.5, sides=2, oftener=STILL),
     Stage("streaks", (".streak_filter.",), streak_loss, 0.05, 2, 3.0, sides=2, oftener=STREAKS),
     Stage("pixels", PIXELS, front_loss, 0.10, 2, 3.0, sides=2),
     Stage("noise", NOISE, noise_loss, 0.05, 2, 3.0, sides=2, oftener=NOISES),
     Stage("response", RESPONSE, response_loss, 0.10, 1, 1.5, sides=2, oftener=BLURS),
     Stage("encoder", (".encoder.", "heads.", "pixels."), encoder_loss, 0.03, 1),
     Stage("decoder", (".decoder.",), decoder_loss, 0.01, 1),
-    Stage("branches", BEHIND, branch_loss, 0.45, 2),
+    Stage("branches", BEHIND, branch_loss, 0.40, 2),
     Stage("ise", BEHIND, whole_loss, 0.23, 2, 0.4, sides=2),
     Stage("gains", (".gains.",), whole_loss, 0.03, 2, 3.0, sides=2),
     Stage("worth", (".worth.",), worth_loss, 0.05, 2, 1.5, sides=2, oftener=DOUBTFUL),
@@ -410,7 +468,7 @@ STAGES: tuple[Stage, ...] = (
 
 def stages_of(config: RestorerConfig) -> range:
     """Which of the stages a network has: as published nothing is before E and behind SAD."""
-    fronts = {"zoom", "streaks", "pixels", "noise", "response"}
+    fronts = {"zoom", "motion", "streaks", "pixels", "noise", "response"}
     ours = fronts | {"gains", "worth"} if config.published else set()
     has = [n for n, stage in enumerate(STAGES) if stage.name not in ours]
     return range(has[0], has[-1] + 1)
@@ -653,6 +711,7 @@ def switched_on(restorer: Restorer) -> Restorer:
     """With the light changed as all that learns behind it meets it."""
     if not restorer.config.published:
         nn.init.constant_(restorer.light.veil_switch.switch[:1], PALE)
+        nn.init.constant_(restorer.light.dark_object_switch.switch[:1], BARE)
         nn.init.constant_(restorer.light.range_switch.switch[:1], NARROW)
     return restorer
 
