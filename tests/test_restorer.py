@@ -85,7 +85,7 @@ def test_memory_layout_comes_back_as_it_went_in(restorer: Restorer) -> None:
 
 
 def test_every_parameter_learns_from_an_image(restorer: Restorer) -> None:
-    # with impulses for PixelFilter, and of little detail, or VeilSwitch sees no veil; of the size of
+    # with impulses for PixelFilter, and of little detail, or VeilSwitch sees no veil; as large as
     # MotionFilter's windows
     images = 0.3 + 0.05 * torch.rand(2, 3, 64, 64)
     images[..., ::7, ::5] = 1
@@ -473,7 +473,7 @@ def test_what_lies_evenly_over_an_image_is_taken_away() -> None:
     assert (found[1] - scene[0]).abs().max() < 0.03
     dark = np.quantile(means_of(images[1].numpy()).reshape(3, -1), 0.01, axis=1)[:, None, None]
     dark = dark / (1 + np.exp(-50 * (dark.mean() - 0.12)))
-    np.testing.assert_allclose(found[1], (images[1] - dark) / (1 - dark), atol=0.01)
+    np.testing.assert_allclose(found[1], (images[1].numpy() - dark) / (1 - dark), atol=0.01)
 
 
 def means_of(image: Any) -> Any:

@@ -305,7 +305,7 @@ class DarkObjectSwitch(nn.Module):
         dark = torch.cat([quantiles(colour, 1)[0] for colour in means.split(1, 1)], 1)
         threshold, steepness = self.switch.float()
         share = (steepness * (dark.mean(1, keepdim=True) - threshold)).sigmoid()
-        dark = (share * dark).clamp(0, self.most)
+        dark = (share * dark).clamp(0.0, self.most)
         return 1 / (1 - dark), -dark / (1 - dark)
 
 

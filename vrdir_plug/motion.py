@@ -198,7 +198,8 @@ def inverse(move: Move) -> Tensor:
     x, y = (turn[:, None, None] for turn in (move.angle.cos(), move.angle.sin()))
     along = steps * x + steps[:, None] * y
     low = along.abs().floor()
-    part, low = along.abs() - low, low.long().flatten(1)
+    # an image with a bad pixel has no angle, and still no place out of bounds
+    part, low = along.abs() - low, low.nan_to_num().long().flatten(1)
 
     def at(values: Tensor) -> Tensor:
         below, above = (values.gather(1, low + n).view_as(part) for n in (0, 1))
