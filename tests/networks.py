@@ -18,7 +18,6 @@ def moved(config: RestorerConfig) -> Restorer:
             parameter.add_(step * torch.randn_like(parameter))
         if not config.published:
             restorer.light.veil_switch.switch[0] = 0
-            restorer.light.dark_object_switch.switch[0] = 0
             restorer.light.range_switch.switch[0] = 1
             # what is multiplied by more than other parts can take shows nothing of them, nor do
             # streaks or noise that are surely there or surely not

@@ -461,21 +461,6 @@ def test_a_narrow_range_is_stretched_and_a_wide_one_left() -> None:
     torch.testing.assert_close(lit(flat, range_switch=0.65), flat, atol=1e-3, rtol=0)
 
 
-def test_what_lies_evenly_over_an_image_is_taken_away() -> None:
-    """Against numpy's percentiles of the same means."""
-    torch.manual_seed(0)
-    scene = torch.rand(1, 3, 128, 128)
-    scene[..., :24] *= 0.02  # something dark
-    over = torch.tensor([0.3, 0.35, 0.4]).view(3, 1, 1)
-    images = torch.cat([scene, over + (1 - over) * scene])
-    found = lit(images, dark_object_switch=0.12)
-    assert (found[0] - scene[0]).abs().max() < 0.02
-    assert (found[1] - scene[0]).abs().max() < 0.03
-    dark = np.quantile(means_of(images[1].numpy()).reshape(3, -1), 0.01, axis=1)[:, None, None]
-    dark = dark / (1 + np.exp(-50 * (dark.mean() - 0.12)))
-    np.testing.assert_allclose(found[1], (images[1].numpy() - dark) / (1 - dark), atol=0.01)
-
-
 def means_of(image: Any) -> Any:
     """Of the cells of (3, 128, 128): (3, 32, 32)."""
     return image.reshape(3, 32, 4, 32, 4).mean((2, 4))

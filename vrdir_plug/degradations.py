@@ -254,15 +254,13 @@ def needles(images: Tensor, generator: Generator) -> Tensor:
 
 
 def frost(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
-    """Ice on the lens over a dimmed scene: needles in a film, all over it or in places, or crystals
-    along the ridges of a random field."""
+    """Ice on the lens over a dimmed scene: needles in a film, or crystals along the ridges of a
+    random field."""
     ridges = 1 - (2 * fractal(images, generator) - 1).abs()
     grown = ridges ** uniform(images, 2, 6, generator)
     film = uniform(images, 0.2, 0.6, generator)
     film = film + (1 - film) * needles(images, generator)
     spread = fractal(images, generator) ** uniform(images, 0.3, 1.5, generator)
-    everywhere = uniform(images, -0.5, 1, generator).clamp(min=0)
-    spread = everywhere + (1 - everywhere) * spread
     ice = torch.where(uniform(images, 0, 1, generator) < 0.5, grown, film * spread)
     grain = F.avg_pool2d(normal(images[:, :1], generator), 3, stride=1, padding=1)
     ice = (ice + 0.2 * ice * grain).clamp(0, 1)

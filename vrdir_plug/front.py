@@ -284,42 +284,15 @@ class RangeSwitch(nn.Module):
         return torch.cat([1 + share * (scale - 1), share * (left - scale * low)], 1)
 
 
-class DarkObjectSwitch(nn.Module):
-    """Ours: light that lies evenly over an image (ice on the pane, snow in the air, glare) is taken
-    away by dark-object subtraction (Chavez, Remote Sensing of Environment 24, 1988).
-
-    Of each colour something in a photograph has next to nothing; what the darkest parts of an image
-    have is what was added to all. It starts as the identity: nothing is paler than 4.
-    """
-
-    most = 0.8  # of a colour's range is taken away
-
-    def __init__(self) -> None:
-        super().__init__()
-        # how pale the darkest parts are where half of the change is made, and how steeply it comes
-        self.switch = nn.Parameter(torch.tensor([4.0, 50.0]))
-
-    def forward(self, means: Tensor) -> tuple[Tensor, Tensor]:
-        """Means of the colours (N, 3, FINE, FINE) -> what to scale the colours by, and what to add
-        then (N, 3, 1, 1)."""
-        dark = torch.cat([quantiles(colour, 1)[0] for colour in means.split(1, 1)], 1)
-        threshold, steepness = self.switch.float()
-        share = (steepness * (dark.mean(1, keepdim=True) - threshold)).sigmoid()
-        dark = (share * dark).clamp(0.0, self.most)
-        return 1 / (1 - dark), -dark / (1 - dark)
-
-
 class Light(nn.Module):
-    """VeilSwitch, DarkObjectSwitch, RangeSwitch: what is done to the light of an image before DNC
-    and E.
+    """VeilSwitch, then RangeSwitch: what is done to the light of an image before DNC and E.
 
-    All see moments on the grid alone, so that the pixels are changed once.
+    Both see moments on the grid alone, so that the pixels are changed once.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.veil_switch, self.range_switch = VeilSwitch(), RangeSwitch()
-        self.dark_object_switch = DarkObjectSwitch()
 
     def forward(self, bands: Tensor) -> Tensor:
         """Bands of what PixelFilter gives (N, 48, h, w) -> the same in another light."""
@@ -330,10 +303,9 @@ class Light(nn.Module):
     def maps(self, colours: Tensor) -> Tensor:
         """Moments (N, 6, FINE, FINE) -> what to add, scales and offsets of the colours, as many."""
         scale, offset = self.veil_switch(colours)
-        clear, less = self.dark_object_switch(colours[:, :3] * scale + offset)
-        scale, offset = clear * scale, clear * offset + less
-        stretch, shift = self.range_switch(colours[:, :3] * scale + offset).chunk(2, dim=1)
-        return torch.cat([stretch * scale - 1, stretch * offset + shift], 1)
+        stretch = self.range_switch(colours[:, :3] * scale + offset)
+        scale = stretch[:, :1] * scale - 1
+        return torch.cat([scale.expand_as(offset), stretch[:, :1] * offset + stretch[:, 1:]], 1)
 
 
 class PixelDNC(nn.Module):

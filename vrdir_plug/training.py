@@ -73,9 +73,8 @@ RATE = 2e-3  # Adam's
 WARM_UP = 100  # steps
 EMA_DECAY = 0.999
 # Of Light's switches, which no stage learns. The darkest tenth of most clean photographs is darker,
-# that of veiled ones paler; in most the darkest parts of each colour have hardly any of it; most
-# clean ones have a wider range, dark and hazy ones a narrower one
-PALE, BARE, NARROW = 0.2, 0.12, 0.45
+# that of veiled ones paler; most clean ones have a wider range, dark and hazy ones a narrower one
+PALE, NARROW = 0.2, 0.45
 TEACHER_LIMIT = 10.0  # their gradient at an image, in lengths of L1's; see `losses.limited`
 
 
@@ -443,7 +442,7 @@ NOISES = (gaussian_noise, shot_noise, speckle_noise, low_light)
 # of which what is pale anyhow is hardly told, and what it is often not worth to restore
 DOUBTFUL = (
     *(haze, haze, mist, mist, over_exposure, low_contrast, motion_blur, zoom_blur),
-    *(drops, drops, snow, frost, frost),
+    *(drops, drops, snow),
 )
 # what takes of the rays alone, and what takes as much of all directions, or of one
 ZOOMS = (*(zoom_blur,) * 4, motion_blur, motion_blur, gaussian_blur, defocus_blur)
@@ -711,7 +710,6 @@ def switched_on(restorer: Restorer) -> Restorer:
     """With the light changed as all that learns behind it meets it."""
     if not restorer.config.published:
         nn.init.constant_(restorer.light.veil_switch.switch[:1], PALE)
-        nn.init.constant_(restorer.light.dark_object_switch.switch[:1], BARE)
         nn.init.constant_(restorer.light.range_switch.switch[:1], NARROW)
     return restorer
 
