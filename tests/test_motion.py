@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-import scipy.ndimage
 import scipy.signal
 import torch
 import torch.nn.functional as F
@@ -25,10 +24,10 @@ from vrdir_plug.motion import (
     Move,
     inverse,
     least_phase,
-    luminance,
     moving_windows,
     profiles_of,
 )
+from vrdir_plug.response import tapered
 from vrdir_plug.zoom import lengths_of
 
 
@@ -38,8 +37,8 @@ def scene() -> Tensor:
     return F.interpolate(pixels.permute(2, 0, 1)[None] / 255, (224, 224), mode="area")
 
 
-def moved(image: Tensor, severity: int = 3) -> Tensor:
-    return CORRUPTIONS["motion_blur"](image, severity, [torch.Generator().manual_seed(1)])
+def moved(image: Tensor) -> Tensor:
+    return CORRUPTIONS["motion_blur"](image, 3, [torch.Generator().manual_seed(1)])
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +135,7 @@ def test_the_angle_is_that_of_the_move(shipped: MotionFilter) -> None:
     angle, kernels = moving_kernels(images, generator)
     blurred = (convolve(images, kernels) * 255).round() / 255
     with torch.no_grad():
-        planes = luminance(moving_windows(blurred))
+        planes = tapered(moving_windows(blurred))
         move = shipped.seen_in(planes, lengths_of(blurred))
     off = (move.angle - angle + math.pi / 2).remainder(math.pi) - math.pi / 2
     assert (move.share > 0.5).sum() >= 6
@@ -151,7 +150,7 @@ def test_an_image_smaller_than_a_window_is_left(shipped: MotionFilter) -> None:
 def test_half_a_share_is_half_the_change(shipped: MotionFilter) -> None:
     image = moved(scene())
     with torch.no_grad():
-        planes = luminance(moving_windows(image))
+        planes = tapered(moving_windows(image))
         move = shipped.seen_in(planes, lengths_of(image))
         whole = shipped.kernels(planes, move._replace(share=torch.ones(1)))
         half = shipped.kernels(planes, move._replace(share=torch.full((1,), 0.5)))

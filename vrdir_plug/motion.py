@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .bands import LEAK, full_precision, idle, linear, zeroed
-from .fourier import convolved, dft, power, under_hann
-from .response import filtered_with, places, squares
+from .fourier import convolved, power
+from .response import filtered_with, frequencies, kernels_of, places, squares, tapered
 from .zoom import Lengths, lengths_of
 
 SIDE = 64  # of the windows in which the spectrum is taken, in pixels, and of the response
@@ -47,18 +47,12 @@ def moving_places(length: int, device: torch.device) -> Tensor:
     return places(length, device, 0, SIDE, ALONG)
 
 
-def luminance(windows: Tensor) -> Tensor:
-    """(N, windows, 3, SIDE, SIDE) -> without its mean, under a Hann window
-    (N, windows, SIDE, SIDE)."""
-    return under_hann(windows.mean(2))
-
-
 def angles(device: torch.device) -> Tensor:
     return torch.arange(ANGLES, device=device) * (math.pi / ANGLES)
 
 
 def profiles_of(planes: Tensor) -> Tensor:
-    """What `luminance` gives -> for each direction the logarithm of the power at each frequency
+    """What `tapered` gives -> for each direction the logarithm of the power at each frequency
     along it, in the mean of those across: (N, parts of ACROSS, ANGLES, BINS)."""
     level = (power(planes).mean(1) + FLOOR).log()
     # the zeroth frequency in the middle, and the first ones again at the end
@@ -111,7 +105,7 @@ class MotionFilter(nn.Module):
         """(N, 3, H, W) -> the same in float32, not clamped."""
         with full_precision(images):
             images = images.float()
-            planes = luminance(moving_windows(images))
+            planes = tapered(moving_windows(images))
             move = self.seen_in(planes, lengths_of(images))
             if idle(move.share):
                 return images
@@ -119,7 +113,7 @@ class MotionFilter(nn.Module):
             return filtered_with(wide, self.kernels(planes, move))
 
     def seen_in(self, planes: Tensor, whole: Lengths) -> Move:
-        """The move that the windows of images of this height and width show: what `luminance`
+        """The move that the windows of images of this height and width show: what `tapered`
         gives. One smaller than a window shows none."""
         scores, along = self.asked(profiles_of(planes))
         chances = scores.softmax(1)
@@ -153,25 +147,23 @@ class MotionFilter(nn.Module):
         return torch.cat([scores[..., 0], still], 1), along
 
     def kernels(self, planes: Tensor, move: Move) -> Tensor:
-        """The inverse of a move from that end of it from which what `luminance` gives has the less
+        """The inverse of a move from that end of it from which what `tapered` gives has the less
         total variation: (N, 2 REACH + 1, 2 REACH + 1), keeping the mean."""
         kernels = inverse(move)
         # a kernel turned round is that of the other end
-        ends = torch.stack([kernels, kernels.flip(1, 2)], 1)
+        turned = kernels.flip(1, 2)
+        ends = torch.stack([kernels, turned], 1)
         shifted = F.pad(ends, (0, 1, 0, 1)).roll((-REACH, -REACH), (2, 3))
-        variation = torch.stack(
-            [variation_of(convolved(planes, end[:, None])) for end in shifted.unbind(1)], 1
-        )
-        chosen = torch.where(
-            (variation[:, 0] <= variation[:, 1])[:, None, None], ends[:, 0], ends[:, 1]
-        )
+        first, last = variation_of(convolved(planes[:, None], shifted[:, :, None])).unbind(1)
+        chosen = torch.where((first <= last)[:, None, None], kernels, turned)
         middle = F.pad(kernels.new_ones(1, 1), (REACH,) * 4)
         return middle + move.share[:, None, None] * (chosen - middle)
 
 
 def variation_of(planes: Tensor) -> Tensor:
-    """The total variation of (N, windows, SIDE, SIDE): (N,)."""
-    return sum(planes.diff(dim=side).abs().sum((1, 2, 3)) for side in (2, 3))  # type: ignore[return-value]
+    """The total variation of (N, 2, windows, SIDE, SIDE): (N, 2)."""
+    down, across = (planes.diff(dim=side).abs().sum((2, 3, 4)) for side in (3, 4))
+    return down + across
 
 
 def least_phase(left: Tensor) -> Tensor:
@@ -193,8 +185,7 @@ def inverse(move: Move) -> Tensor:
     phase = least_phase(move.left)
     gains = torch.cat([move.gains, move.gains[:, -1:].expand(-1, DIAGONAL - BINS)], 1)
     gains = F.pad(gains, (1, 0)).exp()
-    steps = torch.arange(SIDE, device=phase.device)
-    steps = (steps - SIDE * (steps > REACH)).float()
+    steps = frequencies(phase.device, SIDE)
     x, y = (turn[:, None, None] for turn in (move.angle.cos(), move.angle.sin()))
     along = steps * x + steps[:, None] * y
     low = along.abs().floor()
@@ -206,8 +197,4 @@ def inverse(move: Move) -> Tensor:
         return torch.lerp(below, above, part)
 
     real, imaginary = at(gains * phase.cos()), -at(gains * phase.sin()) * along.sign()
-    cos, sin = dft(SIDE, phase.device)
-    kernels = cos @ real @ cos - sin @ real @ sin - cos @ imaginary @ sin - sin @ imaginary @ cos
-    kernels = (kernels / SIDE).roll((REACH, REACH), (1, 2))[:, :-1, :-1]
-    middle = F.pad(kernels.new_ones(1, 1), (REACH,) * 4)
-    return kernels + middle * (1 - kernels.sum((1, 2), keepdim=True))
+    return kernels_of(real, imaginary)

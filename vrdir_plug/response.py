@@ -50,8 +50,8 @@ def squares(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def tapered(windows: Tensor) -> Tensor:
-    """Windows (N, windows, 3, SIDE, SIDE) -> their luminance without its mean, under a Hann window
-    (N, windows, SIDE, SIDE)."""
+    """Windows (N, windows, 3, side, side) -> their luminance without its mean, under a Hann window
+    (N, windows, side, side)."""
     return under_hann(windows.mean(2))
 
 
@@ -61,10 +61,10 @@ def power_spectrum(windows: Tensor) -> Tensor:
     return power(tapered(windows)).mean(1)
 
 
-def frequencies(device: torch.device) -> Tensor:
-    """Cycles in SIDE pixels along one side, the negative ones last (SIDE,)."""
-    steps = torch.arange(SIDE, device=device)
-    return (steps - SIDE * (steps > REACH)).float()
+def frequencies(device: torch.device, side: int = SIDE) -> Tensor:
+    """Cycles in `side` pixels along one side, the negative ones last (side,)."""
+    steps = torch.arange(side, device=device)
+    return (steps - side * (steps >= side // 2)).float()
 
 
 def wavelets(steps: tuple[int, ...], device: torch.device) -> Tensor:
@@ -138,13 +138,18 @@ def around(layer: nn.Conv2d, planes: Tensor) -> Tensor:
     return convolve(layer, torch.cat([planes[:, :, -1:], planes, planes[:, :, :1]], 2))
 
 
-def kernels_of(response: Tensor) -> Tensor:
-    """Responses (N, SIDE, SIDE) -> kernels (N, 2 REACH + 1, 2 REACH + 1) that keep the mean."""
-    cos, sin = dft(SIDE, response.device)
-    kernels = (cos @ response @ cos - sin @ response @ sin) / SIDE
-    # the middle first -> in the middle, without the taps at SIDE / 2, which are of no side
-    kernels = kernels.roll((REACH, REACH), (1, 2))[:, :-1, :-1]
-    middle = F.pad(kernels.new_ones(1, 1), (REACH,) * 4)
+def kernels_of(response: Tensor, imaginary: Tensor | None = None) -> Tensor:
+    """Responses (N, side, side), with an imaginary part where they turn the phase -> kernels
+    (N, side - 1, side - 1) that keep the mean, the middle in the middle."""
+    side = response.shape[2]
+    cos, sin = dft(side, response.device)
+    kernels = cos @ response @ cos - sin @ response @ sin
+    if imaginary is not None:
+        kernels = kernels - cos @ imaginary @ sin - sin @ imaginary @ cos
+    # the middle first -> in the middle, without the taps at side / 2, which are of no side
+    reach = side // 2 - 1
+    kernels = (kernels / side).roll((reach, reach), (1, 2))[:, :-1, :-1]
+    middle = F.pad(kernels.new_ones(1, 1), (reach,) * 4)
     return kernels + middle * (1 - kernels.sum((1, 2), keepdim=True))
 
 

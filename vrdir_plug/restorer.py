@@ -348,8 +348,13 @@ class Restorer(nn.Module):
     def cleared(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What PixelFilter is given, images in float32 without large pixels, zoom and motion blur,
         and streaks; and ZoomFilter's gains."""
+        sharp, gains = self.sharpened(images)
+        return self.streak_filter(sharp), gains
+
+    def sharpened(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What StreakFilter is given, and ZoomFilter's gains."""
         sharp, gains = self.zoom_filter(without_mosaic(images))
-        return self.streak_filter(self.motion_filter(sharp)), gains
+        return self.motion_filter(sharp), gains
 
     def normalise(self, filtered: Tensor, branch: Tensor) -> Tensor:
         """What PixelFilter gives -> the bands that E is given, by shares (N, branches): what

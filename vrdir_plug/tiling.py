@@ -11,6 +11,7 @@ Positions are cells: see `bands`.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +33,7 @@ from .bands import (
 from .front import FINE, colour_moments, mapped
 from .ise import Block
 from .mosaic import Blocks, blocks_of, interpolated, mosaics, steps_of
-from .response import REACH, filtered_by, filtered_with, places, power_spectrum, squares
+from .response import REACH, filtered_by, filtered_with, places, power_spectrum, squares, tapered
 from .restorer import Restorer, changes_of, check_images, degradation_of
 from .zoom import Lengths, along_rays, profiles_in
 
@@ -228,13 +229,8 @@ class Walk:
 
     def without_motion(self) -> Tensor:
         """The image; if it is moved, a copy that is not, in whole cells."""
-        sides = zip(self.size, self.image.shape[2:], strict=True)
-        rows, columns = (
-            motion.moving_places(CELL * cells, self.image.device).clamp(max=side - 1)
-            for cells, side in sides
-        )
         motion_filter = self.restorer.motion_filter
-        planes = motion.luminance(self.exact(squares(self.image, rows, columns)))
+        planes = tapered(self.squares_at(motion.moving_places))
         move = motion_filter.seen_in(planes, self.whole)
         if not bool(move.share.any()):
             return self.image
@@ -249,6 +245,14 @@ class Walk:
             filtered = filtered_with(pixels, kernels)
             window.pixels_of(made).copy_(within.pixels_of(filtered))
         return made
+
+    def squares_at(self, placed: Callable[[int, torch.device], Tensor]) -> Tensor:
+        """The squares of the image that lie where `placed` says, by the length of a side."""
+        sides = zip(self.size, self.image.shape[2:], strict=True)
+        rows, columns = (
+            placed(CELL * cells, self.image.device).clamp(max=side - 1) for cells, side in sides
+        )
+        return self.exact(squares(self.image, rows, columns))
 
     def exact(self, pixels: Tensor) -> Tensor:
         """Some of the image's in float32; those that came were rounded to the weights' precision,
@@ -288,14 +292,9 @@ class Walk:
     def see_power(self, known: Tensor) -> Tensor:
         """The power spectrum of what PixelFilter leaves of impulses and noise; what it takes for
         noise is kept."""
-        pixel_filter, device = self.restorer.pixel_filter, self.image.device
-        sides = zip(self.size, self.image.shape[2:], strict=True)
-        rows, columns = (
-            places(CELL * cells, device, BEFORE + noise.AROUND).clamp(max=side - 1)
-            for cells, side in sides
-        )
+        pixel_filter = self.restorer.pixel_filter
         # a small image each: all that is mended from here on is told by what is near
-        windows = self.exact(squares(self.image, rows, columns)).flatten(0, 1)
+        windows = self.squares_at(partial(places, margin=BEFORE + noise.AROUND)).flatten(0, 1)
         windows = inner(self.without_impulses(self.without_streaks(windows)), BEFORE)
         levels = pixel_filter.noise_filter.levels(inner(windows, noise.AROUND)[None])
         self.noise = levels, pixel_filter.noise_filter.share(known)

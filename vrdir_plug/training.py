@@ -56,7 +56,7 @@ from .degradations import (
     zoom_blur,
 )
 from .mosaic import without_mosaic
-from .motion import luminance, moving_windows
+from .motion import moving_windows
 from .motion import profiles_of as profiles_along
 from .processes import Processes
 from .progress import LOG_EVERY, Progress
@@ -216,7 +216,7 @@ def moves_of(pairs: Pairs, generator: Generator) -> Moves:
     noisy = images + noise * normal(images, generator)
     images = torch.cat([(noisy.clamp(0, 1) * 255).round() / 255, without_mosaic(rest)])
     with full_precision(images):
-        profiles = profiles_along(luminance(moving_windows(torch.cat([images, clean]))))
+        profiles = profiles_along(tapered(moving_windows(torch.cat([images, clean]))))
         found, sharp = profiles.split([len(images), len(clean)])
         wanted = losses.move_target(sharp[:, 0], angle, kernels, noise.flatten())
     moved = torch.arange(len(images), device=device) < len(clean)
@@ -242,8 +242,7 @@ def streak_loss(
     """Stage 2: where there are streaks to be taken away, by what is left of an image's error."""
     streaks = learner.restorer.streak_filter
     with full_precision(pairs.degraded):
-        images, _ = learner.restorer.zoom_filter(without_mosaic(pairs.degraded))
-        images = learner.restorer.motion_filter(images)
+        images, _ = learner.restorer.sharpened(pairs.degraded)
         chance = streaks.chance(streaks.signs(images).mean((2, 3)))
         without = streaks.mended(images, torch.ones_like(chance))
     return {"streaks": losses.choice_loss(chance, images, without, pairs.clean)}
