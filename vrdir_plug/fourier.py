@@ -15,6 +15,14 @@ def exporting() -> bool:
     return bool(getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)())
 
 
+def realised(planes: Tensor) -> Tensor:
+    """The same. Under torch.compile they lie in memory from here on: inductor (torch 2.13) reads
+    such as are put together of blocks through all that made them, and fails where it is by steps."""
+    if torch.compiler.is_compiling() and not exporting():
+        return planes.as_strided(planes.shape, planes.stride())
+    return planes
+
+
 def dft(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Cosine and sine part (size, size) of the orthonormal DFT matrix cos - i sin."""
     steps = torch.arange(size, device=device)

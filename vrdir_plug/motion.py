@@ -38,8 +38,9 @@ class Move(NamedTuple):
 
 
 def moving_windows(images: Tensor) -> Tensor:
-    """Images (N, 3, H, W) -> (N, ALONG * ALONG, 3, SIDE, SIDE)."""
-    return squares(images, *(moving_places(n, images.device) for n in images.shape[2:]))
+    """The luminance of images (N, 3, H, W) in windows (N, ALONG * ALONG, 1, SIDE, SIDE)."""
+    grey = images.mean(1, keepdim=True)
+    return squares(grey, *(moving_places(n, images.device) for n in images.shape[2:]))
 
 
 def moving_places(length: int, device: torch.device) -> Tensor:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .bands import CELL, LEAK, convolve, cropped, linear, zeroed
-from .fourier import convolved, dft, exporting, power, under_hann
+from .fourier import convolved, dft, exporting, power, realised, under_hann
 
 SIDE = 32  # of the windows in which the spectrum is taken, in pixels, and of the response
 REACH = SIDE // 2 - 1  # of its kernel, pixels
@@ -177,7 +177,7 @@ def filtered_with(wide: Tensor, kernels: Tensor) -> Tensor:
     kernels = F.pad(kernels, (0, BLOCK + 1) * 2).roll((-reach, -reach), (1, 2))
     blocks = convolved(blocks, kernels[:, None, None, None])
     blocks = blocks[..., reach : reach + BLOCK, reach : reach + BLOCK]
-    return cropped(blocks.transpose(3, 4).flatten(4).flatten(2, 3), height, width) + 0.5
+    return realised(cropped(blocks.transpose(3, 4).flatten(4).flatten(2, 3), height, width) + 0.5)
 
 
 def overlapping(planes: Tensor, dim: int, common: int) -> Tensor:
