@@ -16,8 +16,8 @@ def exporting() -> bool:
 
 
 def realised(planes: Tensor) -> Tensor:
-    """The same. Under torch.compile they lie in memory from here on: inductor (torch 2.13) reads
-    such as are put together of blocks through all that made them, and fails where it is by steps."""
+    """The same. Under torch.compile they lie in memory from here on: what is put together of blocks
+    inductor (torch 2.13) reads through all that made it, and fails where that is by steps."""
     if torch.compiler.is_compiling() and not exporting():
         return planes.as_strided(planes.shape, planes.stride())
     return planes
