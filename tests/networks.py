@@ -35,6 +35,6 @@ def moved(config: RestorerConfig) -> Restorer:
             motion.asks[2].weight.mul_(0.1)
             motion.asks[2].bias.mul_(0.1)
             motion.asks[2].bias[1:] += torch.tensor([-0.2, 0.2]).repeat_interleave(32)
-            motion.still.fill_(3.65)  # more likely than not
+            motion.still.fill_(2.3)  # nearly sure
             noise.bias.fill_(0.5)  # half of it is taken away where it is this likely
     return restorer.eval()

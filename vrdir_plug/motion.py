@@ -93,7 +93,7 @@ class MotionFilter(nn.Module):
     """
 
     most = 3.0  # logarithm of what is left, or of a gain
-    least, surely = 0.5, 0.8  # chance of a move: nothing is done, all of it
+    least, surely = 0.8, 0.95  # chance of a move: nothing is done, all of it
 
     def __init__(self) -> None:
         super().__init__()
