@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from vrdir_plug import losses
 
@@ -97,14 +98,18 @@ def test_a_choice_pays_by_the_share_of_the_error_that_it_takes() -> None:
     # a light that is evenly wrong is not counted
     bad, good = clean + 0.4 * error, clean + 0.1 * error + 0.2
     chance = torch.tensor([0.3], requires_grad=True)
-    (slope,) = torch.autograd.grad(losses.choice_loss(chance, bad, good, clean), chance)
+
+    def loss(before: Tensor, after: Tensor) -> Tensor:
+        return losses.choice_loss(chance, losses.change_of(before, after, clean))
+
+    (slope,) = torch.autograd.grad(loss(bad, good), chance)
     expected = np.log((0.01 + 1e-3) / (0.16 + 1e-3)) + losses.DARE
     assert float(slope) == pytest.approx(expected, rel=1e-4)
     # the other way around it costs more than it would have brought
-    (back,) = torch.autograd.grad(losses.choice_loss(chance, good, bad, clean), chance)
+    (back,) = torch.autograd.grad(loss(good, bad), chance)
     assert float(back - losses.DARE) == pytest.approx(-losses.CARE * float(slope - losses.DARE))
     # nothing is not worth it
-    assert losses.choice_loss(chance, good, good, clean) > 0
+    assert loss(good, good) > 0
 
 
 def test_a_chance_is_worth_what_is_gained_of_all_that_changes() -> None:

@@ -446,6 +446,9 @@ def test_kinds_can_be_asked_for_oftener() -> None:
     assert all(kind in FAMILIES[family] for kinds in drawn for family, kind in kinds)
     assert 170 < kinds.count(rain) + kinds.count(jpeg) < 270
     assert len(set(kinds)) > 12 and 15 < drawn.count([]) < 60
+    both = [data.draw_kinds(1, generator, ((rain, jpeg),)) for _ in range(400)]
+    together = both.count([(data.family_of(rain), rain), (data.family_of(jpeg), jpeg)])
+    assert 160 < together < 240
 
 
 def test_a_mild_degradation_is_hardly_one() -> None:

@@ -2,8 +2,8 @@
 
 Nothing else learns with them, and what they see of an image is small: `vrdir train` makes an image
 for each time that they learn from one, which takes a hundred times as long as to learn. The parts
-are ZoomFilter (`zoom`), MotionFilter (`motion`), PixelFilter's frequency `response`,
-and `worth`, for which teachers are asked.
+are ZoomFilter (`zoom`), MotionFilter (`motion`), the judgements of `streaks` and `noise`,
+PixelFilter's frequency `response`, and `worth`, for which teachers are asked.
 
 `python tools/fit.py draw PART OLD FILE --images FOLDER ... [--teacher NAME=WEIGHTS ...]` writes
 what the part is to learn by the weights in OLD: one process a core, each with a --seed of its own.
@@ -29,6 +29,7 @@ from vrdir_plug.training import (
     CROP,
     STAGES,
     Asked,
+    Choice,
     Moves,
     Rays,
     Stage,
@@ -38,11 +39,15 @@ from vrdir_plug.training import (
     kept,
     moves_loss,
     moves_of,
+    noises_loss,
+    noises_of,
     pace,
     rays_loss,
     rays_of,
     release,
     responses_asked,
+    streaks_loss,
+    streaks_of,
     valued,
     valued_loss,
 )
@@ -53,13 +58,16 @@ HELD_OUT = 20  # every so many of those drawn together are not learnt from
 RATE, DECAY = 3e-3, 0.998
 
 
+Drawn = Callable[[Restorer, Pairs, Sequence[Teacher], Generator], Any]
+
+
 class Part(NamedTuple):
     """The stage of `vrdir train` in whose place it is fitted, what a sample of it is, how that is
     drawn from images, and its loss."""
 
     stage: Stage
     sample: Any
-    drawn: Callable[[Restorer, Pairs, Sequence[Teacher], Generator], Any]
+    drawn: Drawn
     loss: Callable[[Restorer, Any], Tensor]
 
     @property
@@ -68,23 +76,24 @@ class Part(NamedTuple):
         return tuple(name.removeprefix(".") for name in self.stage.learns)
 
 
-def asked(
-    restorer: Restorer, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
-) -> Asked:
+def known_by(made: Callable[[Restorer, Pairs], Any]) -> Drawn:
+    """Samples for which nobody is asked, and nothing is left to chance."""
+    return lambda restorer, pairs, teachers, generator: made(restorer, pairs)
+
+
+def asked(restorer: Restorer, pairs: Pairs) -> Asked:
     found = responses_asked(restorer, pairs)
     return found._replace(wanted=found.wanted.half())
+
+
+def rays(restorer: Restorer, pairs: Pairs) -> Rays:
+    return rays_of(pairs)
 
 
 def valued_by_one(
     restorer: Restorer, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> Valued:
     return valued(restorer, pairs, teachers[choose(teachers, generator)])
-
-
-def rays(
-    restorer: Restorer, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
-) -> Rays:
-    return rays_of(pairs)
 
 
 def moves(
@@ -96,9 +105,11 @@ def moves(
 
 STAGE = {stage.name: stage for stage in STAGES}
 PARTS = {
-    "zoom": Part(STAGE["zoom"], Rays, rays, rays_loss),
+    "zoom": Part(STAGE["zoom"], Rays, known_by(rays), rays_loss),
     "motion": Part(STAGE["motion"], Moves, moves, moves_loss),
-    "response": Part(STAGE["response"], Asked, asked, asked_loss),
+    "streaks": Part(STAGE["streaks"], Choice, known_by(streaks_of), streaks_loss),
+    "noise": Part(STAGE["noise"], Choice, known_by(noises_of), noises_loss),
+    "response": Part(STAGE["response"], Asked, known_by(asked), asked_loss),
     "worth": Part(STAGE["worth"], Valued, valued_by_one, valued_loss),
 }
 

@@ -22,6 +22,8 @@ SHORT_SIDE = 256
 TOGETHER = 4  # neighbours in a batch share their scale and kinds of degradation, not severities
 FULL = 1.5  # a severity from which a degradation counts in full
 GROUPS = 8  # at most: a GPU's time is the number of calls
+# degradations, alone or together in physical order
+Oftener = Sequence[Degradation | tuple[Degradation, ...]]
 
 
 class Chance(NamedTuple):
@@ -108,17 +110,23 @@ def random_crop(image: Tensor, side: int, generator: Generator) -> Tensor:
     return image[:, top : top + side, left : left + side]
 
 
+def family_of(kind: Degradation) -> int:
+    return next(n for n, family in enumerate(FAMILIES) if kind in family)
+
+
 def draw_kinds(
-    most: int, generator: Generator, oftener: Sequence[Degradation] = ()
+    most: int, generator: Generator, oftener: Oftener = ()
 ) -> list[tuple[int, Degradation]]:
     """Up to `most` degradations in physical order, each with its family, no two of one.
 
-    Half of the draws are one of those that are asked for oftener, if any are; of the others one in
-    six is clean: no degradation at all.
+    Half of the draws are one of those that are asked for oftener, or several together, if any are;
+    of the others one in six is clean: no degradation at all.
     """
     if oftener and pick(2, generator) == 0:
-        kind = oftener[pick(len(oftener), generator)]
-        return [(next(n for n, family in enumerate(FAMILIES) if kind in family), kind)]
+        drawn = oftener[pick(len(oftener), generator)]
+        return [
+            (family_of(kind), kind) for kind in (drawn if isinstance(drawn, tuple) else (drawn,))
+        ]
     if pick(6, generator) == 0:
         return []
     families = torch.randperm(CLEAN_FAMILY, generator=generator).tolist()
@@ -143,7 +151,7 @@ def shares_of(families: list[int], severities: Tensor) -> Tensor:
 
 
 def degrade(
-    clean: Tensor, most: int, chance: Chance, oftener: Sequence[Degradation] = ()
+    clean: Tensor, most: int, chance: Chance, oftener: Oftener = ()
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Degrade a group (N, 3, H, W) by the same kinds: rounded to 8 bits, the families' shares, and
     that of filterable kinds."""
@@ -166,7 +174,7 @@ def draw_pairs(
     size: int,
     most: int,
     chance: Chance,
-    oftener: Sequence[Degradation] = (),
+    oftener: Oftener = (),
 ) -> Pairs:
     """Random crops of random images, on their device, and what degradations make of them: see
     `draw_kinds`."""

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 Degradation = Callable[[Tensor, Tensor, Generator], Tensor]
 RADIUS = 10  # of the largest blur kernel, in pixels
 REACH = 20  # of the longest streak of rain, snow or ice
-FAR = 28  # of the longest move that MotionFilter learns from
+FAR = 40  # of the longest move that MotionFilter learns from
 GAMMA = 2.2  # between display values and linear light
 
 
@@ -315,7 +315,7 @@ def motion_blur(images: Tensor, severity: Tensor, generator: Generator) -> Tenso
 
 def moving_kernels(like: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
     """Straight moves that are even, come to rest, or fade: angles in radians (N,), and kernels
-    (N, 2 FAR + 1, 2 FAR + 1).
+    (N, 2 FAR + 1, 2 FAR + 1), as a camera makes them or by whole pixels, as software does.
 
     Half of them go nearly across or down, as most things do and as a camera is swung: where a
     photograph has lines of its own such a move is told the least."""
@@ -323,16 +323,24 @@ def moving_kernels(like: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
     nearly = angle.round() + 0.05 * normal(angle, generator)
     upright = uniform(like, 0, 1, generator)[:, 0] < 0.5
     angle = torch.where(upright, nearly, angle) * (math.pi / 2)
-    sort, length = (uniform(like, 0, 1, generator)[:, 0] for _ in range(2))
+    sort, length, by_wholes = (uniform(like, 0, 1, generator)[:, 0] for _ in range(3))
+
+    def way(along: Tensor) -> Tensor:
+        started = (along + 1).clamp(0, 1)
+        even = ((3 + 23 * length) / 2 + 0.5 - along.abs()).clamp(0, 1)
+        halting = torch.exp(-along.square() / (2 * (1.5 * 10**length).square())) * started
+        fading = torch.exp(-along.clamp(min=0) / (1.2 * 7**length)) * started
+        return torch.where(sort < 1 / 3, even, torch.where(sort < 2 / 3, halting, fading))
+
     x, y = grid(like, FAR)
-    along = x * angle.cos() + y * angle.sin()
     across = (y * angle.cos() - x * angle.sin()).abs()
-    started = (along + 1).clamp(0, 1)
-    even = ((3 + 23 * length) / 2 + 0.5 - along.abs()).clamp(0, 1)
-    halting = torch.exp(-along.square() / (2 * (1.5 * 10**length).square())) * started
-    fading = torch.exp(-along.clamp(min=0) / (1.2 * 7**length)) * started
-    way = torch.where(sort < 1 / 3, even, torch.where(sort < 2 / 3, halting, fading))
-    kernels = way * (1 - across).clamp(0, 1)
+    smooth = way(x * angle.cos() + y * angle.sin()) * (1 - across).clamp(0, 1)
+    steps = torch.arange(-FAR, FAR + 1.0, device=like.device)
+    column, row = ((steps * turn).round().long() + FAR for turn in (angle.cos(), angle.sin()))
+    places = (row * (2 * FAR + 1) + column).flatten(1)
+    amounts = way(steps).expand(len(like), 1, -1).flatten(1)
+    wholes = torch.zeros_like(smooth.flatten(1)).scatter_add(1, places, amounts)
+    kernels = torch.where(by_wholes < 0.5, wholes.view_as(smooth), smooth)
     return angle.flatten(), kernels / kernels.sum((1, 2), keepdim=True)
 
 

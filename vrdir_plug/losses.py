@@ -36,14 +36,17 @@ def filter_loss(filtered: Tensor, degraded: Tensor, clean: Tensor, filterable: T
     return filtering(left / (before + 1e-5), moved, filterable)
 
 
-def choice_loss(chance: Tensor, before: Tensor, after: Tensor, clean: Tensor) -> Tensor:
-    """What is to be expected where `after` is taken for `before` by chances (N,): the logarithm of
-    the share of its squared error that an image (3, H, W) keeps. What is evenly wrong in
-    squares of 8 pixels is not counted."""
+def change_of(before: Tensor, after: Tensor, clean: Tensor) -> Tensor:
+    """The logarithm of the share of its squared error that an image (3, H, W) keeps where `after`
+    is taken for `before`, (N,). What is evenly wrong in squares of 8 pixels is not counted."""
     wrong = [images - clean for images in (before, after)]
     first, second = (squared(error) - squared(F.avg_pool2d(error, 8)) for error in wrong)
     # errors of less than 30 dB are seen by nobody
-    change = (second + 1e-3).log() - (first + 1e-3).log()
+    return (second + 1e-3).log() - (first + 1e-3).log()
+
+
+def choice_loss(chance: Tensor, change: Tensor) -> Tensor:
+    """What is to be expected of a change (N,) that is made by chances (N,)."""
     change = torch.where(change > 0, CARE * change, change) + DARE
     return (chance * change).mean()
 

@@ -16,7 +16,7 @@ from .response import filtered_with, frequencies, kernels_of, places, squares, t
 from .zoom import Lengths, lengths_of
 
 SIDE = 64  # of the windows in which the spectrum is taken, in pixels, and of the response
-ALONG = 5  # windows along each side of the image
+ALONG = 7  # windows along each side of the image
 REACH = SIDE // 2 - 1  # of its kernel, pixels
 ANGLES = 72  # directions of a line that are looked at
 BINS = SIDE // 2  # frequencies along a line, but the zeroth: cycles in SIDE pixels

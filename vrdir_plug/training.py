@@ -25,12 +25,11 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from . import losses
 from .bands import full_precision, image_of
 from .config import RestorerConfig
-from .data import Chance, Pairs, draw_pairs
+from .data import Chance, Oftener, Pairs, draw_pairs
 from .degradations import (
     CLEAN_FAMILY,
     LIGHT_FAMILY,
     WEATHER_FAMILY,
-    Degradation,
     convolve,
     defocus_blur,
     down_sample,
@@ -40,6 +39,7 @@ from .degradations import (
     gaussian_noise,
     glass_blur,
     haze,
+    jpeg,
     low_contrast,
     low_light,
     mist,
@@ -236,16 +236,37 @@ def moves_loss(restorer: Restorer, moves: Moves) -> Tensor:
         return losses.move_loss(scores, along, moves.angle, moves.wanted, moves.moved)
 
 
+class Choice(NamedTuple):
+    """What a judgement is told of images (N, known), and what would be gone of their error (N,):
+    see `losses.change_of`."""
+
+    told: Tensor
+    change: Tensor
+
+
+@torch.no_grad()
+def streaks_of(restorer: Restorer, pairs: Pairs) -> Choice:
+    """Nothing before StreakFilter learns with it, and it only judges: all of it is known
+    beforehand."""
+    streaks = restorer.streak_filter
+    with full_precision(pairs.degraded):
+        images, _ = restorer.sharpened(pairs.degraded)
+        told = streaks.signs(images).mean((2, 3))
+        without = streaks.mended(images, torch.ones_like(told[:, 0]))
+        return Choice(told, losses.change_of(images, without, pairs.clean))
+
+
+def streaks_loss(restorer: Restorer, choice: Choice) -> Tensor:
+    with full_precision(choice.told):
+        return losses.choice_loss(restorer.streak_filter.chance(choice.told), choice.change)
+
+
 def streak_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
     """Stage 2: where there are streaks to be taken away, by what is left of an image's error."""
-    streaks = learner.restorer.streak_filter
-    with full_precision(pairs.degraded):
-        images, _ = learner.restorer.sharpened(pairs.degraded)
-        chance = streaks.chance(streaks.signs(images).mean((2, 3)))
-        without = streaks.mended(images, torch.ones_like(chance))
-    return {"streaks": losses.choice_loss(chance, images, without, pairs.clean)}
+    restorer = learner.restorer
+    return {"streaks": streaks_loss(restorer, streaks_of(restorer, pairs))}
 
 
 def front_loss(
@@ -264,18 +285,31 @@ def front_loss(
     }
 
 
+@torch.no_grad()
+def noises_of(restorer: Restorer, pairs: Pairs) -> Choice:
+    """As `streaks_of`."""
+    pixel_filter = restorer.pixel_filter
+    with full_precision(pairs.degraded):
+        images, _ = restorer.cleared(pairs.degraded)
+        mended, known = pixel_filter.without_impulses(images)
+        noise = pixel_filter.noise_filter
+        levels = noise.levels(windows_of(mended))
+        without = noise.mended(mended, levels, torch.ones_like(known[:, 0]))
+        return Choice(known, losses.change_of(mended, without, pairs.clean))
+
+
+def noises_loss(restorer: Restorer, choice: Choice) -> Tensor:
+    with full_precision(choice.told):
+        chance = restorer.pixel_filter.noise_filter.chance(choice.told)
+        return losses.choice_loss(chance, choice.change)
+
+
 def noise_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
     """Stage 4: PixelFilter's judgement of noise, as that of streaks."""
-    pixel_filter = learner.restorer.pixel_filter
-    with full_precision(pairs.degraded):
-        images, _ = learner.restorer.cleared(pairs.degraded)
-        mended, known = pixel_filter.without_impulses(images)
-        noise = pixel_filter.noise_filter
-        chance = noise.chance(known)
-        without = noise.mended(mended, noise.levels(windows_of(mended)), torch.ones_like(chance))
-    return {"noise": losses.choice_loss(chance, mended, without, pairs.clean)}
+    restorer = learner.restorer
+    return {"noise": noises_loss(restorer, noises_of(restorer, pairs))}
 
 
 class Asked(NamedTuple):
@@ -413,7 +447,7 @@ class Stage:
         most: degradations at once in an image.
         pace: its learning rate, in shares of the run's.
         sides: of its crops, in sides of the run's: as many fewer images keep the number of pixels.
-        oftener: half of its images have one of these degradations alone.
+        oftener: half of its images have one of these degradations alone, or those of a tuple.
     """
 
     name: str
@@ -423,7 +457,7 @@ class Stage:
     most: int
     pace: float = 1.0
     sides: int = 1
-    oftener: tuple[Degradation, ...] = ()
+    oftener: Oftener = ()
 
 
 # behind PixelFilter, whose few numbers stay as the first stage has them; BandGains come after
@@ -436,17 +470,24 @@ BLURS = (
 PIXELS = (".pixel_filter.switch", ".pixel_filter.asks.", ".pixel_dnc.")
 NOISE, RESPONSE = (".pixel_filter.noise_filter.",), (".pixel_filter.response.",)
 # and what must not be taken for them
-STREAKS = (rain, rain, snow, snow, frost, gaussian_noise, shot_noise, speckle_noise)
+STREAKS = (
+    *(rain, rain, snow, snow, frost, drops, over_exposure),
+    *(gaussian_noise, shot_noise, speckle_noise),
+)
 NOISES = (gaussian_noise, shot_noise, speckle_noise, low_light)
 # of which what is pale anyhow is hardly told, and what it is often not worth to restore
 DOUBTFUL = (
     *(haze, haze, mist, mist, over_exposure, low_contrast, motion_blur, zoom_blur),
-    *(drops, drops, snow),
+    *(drops, drops, snow, frost, jpeg),
+    *((haze, jpeg), (mist, jpeg), (low_light, jpeg)),
 )
 # what takes of the rays alone, and what takes as much of all directions, or of one
 ZOOMS = (*(zoom_blur,) * 4, motion_blur, motion_blur, gaussian_blur, defocus_blur)
 # what may look like a move, and is none
-STILL = (zoom_blur, zoom_blur, defocus_blur, gaussian_blur, glass_blur, rain, snow, pixelate)
+STILL = (
+    *(zoom_blur, zoom_blur, defocus_blur, gaussian_blur, glass_blur, rain, snow, pixelate),
+    *(down_sample, low_light, low_light),
+)
 NOISY = 0.4  # of the images that are moved
 STAGES: tuple[Stage, ...] = (
     Stage("zoom", (".zoom_filter.",), zoom_loss, 0.05, 2, 1.5, sides=2, oftener=ZOOMS),
