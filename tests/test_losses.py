@@ -119,20 +119,3 @@ def test_a_chance_is_worth_what_is_gained_of_all_that_changes() -> None:
     chances = torch.linspace(0.01, 0.99, 99)
     found = torch.stack([losses.worth_loss(c.expand(2), before, after) for c in chances])
     assert abs(chances[found.argmin()] - gained / (gained + lost)) < 0.01
-
-
-def test_what_is_fainter_than_rounding_is_not_suppressed() -> None:
-    """Not coherent with the clean image: Wiener's filter, but where nothing can be spoilt."""
-    frequency = losses.frequencies(torch.zeros(32, 32))
-    clean, power = torch.full((1, 32, 32), 1e-4), torch.full((1, 32, 32), 1e-5)
-    power[:, 10] = 1e-7
-    cross = 0.1 * (clean * power).sqrt()
-    found = losses.wanted_response(cross, clean, power, frequency)
-    torch.testing.assert_close(found[0, 9, 0], cross[0, 9, 0] / (1e-5 + losses.ROUNDING))
-    expected = torch.tensor(math.sqrt(1e-4 / (1e-7 + losses.ROUNDING)))
-    torch.testing.assert_close(found[0, 10, 0], expected)
-    # coherent: a mean of both, wherever
-    cross *= 9
-    found = losses.wanted_response(cross, clean, power, frequency)
-    wiener, equal = cross / (power + losses.ROUNDING), (clean / (power + losses.ROUNDING)).sqrt()
-    torch.testing.assert_close(found, wiener**losses.WIENER * equal ** (1 - losses.WIENER))

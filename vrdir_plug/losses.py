@@ -12,7 +12,6 @@ COHERENT, BETWEEN = 0.4, (0.14, 0.3)  # what detail of so many cycles must be, o
 LEAST = 0.1  # of a frequency that is kept
 WIENER = 0.25  # share of Wiener's filter in what a response is to be
 ROUNDING = 1e-7  # about the power of rounding to 8 bits
-FAINTEST = 3.0  # times that: what has less has nothing to lose
 ALLOWED, FAINT = 3e-3, 0.03  # in the inverse of a move: noise, of power; the least amplitude
 UNSURE = 0.05  # divergence of answers that are as good as the same
 CARE = 2.0  # what weight a change has that mends nothing
@@ -159,16 +158,14 @@ def wanted_response(cross: Tensor, clean: Tensor, power: Tensor, frequency: Tens
     Wiener's filter, X / P, comes nearest in pixels. Recognisers see more in an image that has the
     amplitudes of a clean one, sqrt(S / P) (power spectrum equalisation); so it is a geometric mean
     of both (Andrews and Hunt, Digital Image Restoration, 1977), mostly the latter. Where detail is
-    not coherent any more, as behind rough glass, it is Wiener's; but not at frequencies of which
-    hardly more is left than rounding: there nothing is spoilt, and a little may be gained.
+    not coherent any more, as behind rough glass, it is Wiener's.
     """
     between = ((frequency > BETWEEN[0]) & (frequency <= BETWEEN[1])).float()
     wiener, equal = cross / (power + ROUNDING), (clean / (power + ROUNDING)).sqrt()
     coherence = cross.abs() / ((clean * power).sqrt() + ROUNDING)
     coherence = (coherence * between).sum((1, 2)) / between.sum()
     mean = wiener.abs() ** WIENER * equal ** (1 - WIENER)
-    rest = torch.where(power < FAINTEST * ROUNDING, equal, wiener.real)
-    return torch.where((coherence > COHERENT)[:, None, None], mean, rest)
+    return torch.where((coherence > COHERENT)[:, None, None], mean, wiener.real)
 
 
 def squared(images: Tensor) -> Tensor:
