@@ -142,6 +142,16 @@ def test_the_angle_is_that_of_the_move(shipped: MotionFilter) -> None:
     assert (off[move.share > 0.5].abs() < math.radians(6)).all()
 
 
+def test_half_of_the_moves_are_by_whole_pixels() -> None:
+    """As ImageMagick makes them: no pixel has a part that is not the nearest to a step."""
+    angle, kernels = moving_kernels(torch.rand(64, 3, 8, 8), torch.Generator().manual_seed(0))
+    steps = torch.arange(kernels.shape[1]) - kernels.shape[1] // 2
+    x, y = (turn[:, None, None] for turn in (angle.cos(), angle.sin()))
+    off = (steps[:, None] * x - steps * y).abs() * (kernels > 0)
+    wholes = off.flatten(1).amax(1) < math.sqrt(0.5) + 1e-3
+    assert 20 < wholes.sum() < 44
+
+
 def test_an_image_smaller_than_a_window_is_left(shipped: MotionFilter) -> None:
     image = moved(scene())[..., :40, :].contiguous()
     assert torch.equal(shipped(image), image)
