@@ -313,6 +313,15 @@ def motion_blur(images: Tensor, severity: Tensor, generator: Generator) -> Tenso
     return convolve(images, torch.where(halts, halting, even))
 
 
+def at_nearest(x: Tensor, y: Tensor, amounts: Tensor) -> Tensor:
+    """Kernels (N, 2 FAR + 1, 2 FAR + 1) with these amounts, (N, 1, steps), in the pixels that are
+    nearest to (x, y) from the middle."""
+    side = 2 * FAR + 1
+    places = ((y.round() + FAR) * side + x.round() + FAR).long()
+    kernels = amounts.new_zeros(len(amounts), side * side)
+    return kernels.scatter_add(1, places.flatten(1), amounts.flatten(1)).unflatten(1, (side, side))
+
+
 def moving_kernels(like: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
     """Straight moves that are even, come to rest, or fade: angles in radians (N,), and kernels
     (N, 2 FAR + 1, 2 FAR + 1), as a camera makes them or by whole pixels, as software does.
@@ -336,11 +345,8 @@ def moving_kernels(like: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
     across = (y * angle.cos() - x * angle.sin()).abs()
     smooth = way(x * angle.cos() + y * angle.sin()) * (1 - across).clamp(0, 1)
     steps = torch.arange(-FAR, FAR + 1.0, device=like.device)
-    column, row = ((steps * turn).round().long() + FAR for turn in (angle.cos(), angle.sin()))
-    places = (row * (2 * FAR + 1) + column).flatten(1)
-    amounts = way(steps).expand(len(like), 1, -1).flatten(1)
-    wholes = torch.zeros_like(smooth.flatten(1)).scatter_add(1, places, amounts)
-    kernels = torch.where(by_wholes < 0.5, wholes.view_as(smooth), smooth)
+    stepped = at_nearest(steps * angle.cos(), steps * angle.sin(), way(steps))
+    kernels = torch.where(by_wholes < 0.5, stepped, smooth)
     return angle.flatten(), kernels / kernels.sum((1, 2), keepdim=True)
 
 
