@@ -124,9 +124,8 @@ def draw_kinds(
     """
     if oftener and pick(2, generator) == 0:
         drawn = oftener[pick(len(oftener), generator)]
-        return [
-            (family_of(kind), kind) for kind in (drawn if isinstance(drawn, tuple) else (drawn,))
-        ]
+        kinds = drawn if isinstance(drawn, tuple) else (drawn,)
+        return [(family_of(kind), kind) for kind in kinds]
     if pick(6, generator) == 0:
         return []
     families = torch.randperm(CLEAN_FAMILY, generator=generator).tolist()

@@ -244,6 +244,12 @@ class Choice(NamedTuple):
     change: Tensor
 
 
+def choice_loss(judge: Callable[[Tensor], Tensor], choice: Choice) -> Tensor:
+    """Of the chances that it gives to what it is told."""
+    with full_precision(choice.told):
+        return losses.choice_loss(judge(choice.told), choice.change)
+
+
 @torch.no_grad()
 def streaks_of(restorer: Restorer, pairs: Pairs) -> Choice:
     """Nothing before StreakFilter learns with it, and it only judges: all of it is known
@@ -257,8 +263,7 @@ def streaks_of(restorer: Restorer, pairs: Pairs) -> Choice:
 
 
 def streaks_loss(restorer: Restorer, choice: Choice) -> Tensor:
-    with full_precision(choice.told):
-        return losses.choice_loss(restorer.streak_filter.chance(choice.told), choice.change)
+    return choice_loss(restorer.streak_filter.chance, choice)
 
 
 def streak_loss(
@@ -299,9 +304,7 @@ def noises_of(restorer: Restorer, pairs: Pairs) -> Choice:
 
 
 def noises_loss(restorer: Restorer, choice: Choice) -> Tensor:
-    with full_precision(choice.told):
-        chance = restorer.pixel_filter.noise_filter.chance(choice.told)
-        return losses.choice_loss(chance, choice.change)
+    return choice_loss(restorer.pixel_filter.noise_filter.chance, choice)
 
 
 def noise_loss(
