@@ -152,6 +152,19 @@ def test_half_of_the_moves_are_by_whole_pixels() -> None:
     assert 20 < wholes.sum() < 44
 
 
+def test_a_move_begins_in_the_middle_and_is_as_long_as_it_is_asked_to_be() -> None:
+    like = torch.rand(64, 3, 8, 8)
+    for length, least, most in ((-1.0, 0, 1), (0.0, 0.5, 6), (1.0, 4, 30)):
+        asked = torch.full((64, 1, 1), length)
+        angle, kernels = moving_kernels(like, torch.Generator().manual_seed(0), asked)
+        steps = torch.arange(kernels.shape[1]) - kernels.shape[1] // 2
+        x, y = (turn[:, None, None] for turn in (angle.cos(), angle.sin()))
+        along = steps * x + steps[:, None] * y
+        assert (kernels[along < -1.5] < 1e-3).all()
+        far = (kernels * along).sum((1, 2))
+        assert (far >= least - 0.5).all() and (far <= most).all()
+
+
 def test_an_image_smaller_than_a_window_is_left(shipped: MotionFilter) -> None:
     image = moved(scene())[..., :40, :].contiguous()
     assert torch.equal(shipped(image), image)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vrdir_plug import Restorer, fourier, losses
 from vrdir_plug.bands import inner
-from vrdir_plug.degradations import gaussian_blur, glass_blur, halting_kernel
+from vrdir_plug.degradations import gaussian_blur, glass_blur
 from vrdir_plug.front import edges_in
 from vrdir_plug.response import (
     REACH,
@@ -166,16 +166,6 @@ def test_the_loss_of_a_response_is_least_at_that_which_recognisers_want(ragged: 
     assert float(loss(one, 0)) == pytest.approx(0.01 * losses.CARE)
     assert float(loss(best, 0)) > 0.1
     assert float(loss(best, 0.5)) == 0
-
-
-def test_a_halting_move_has_the_amplitudes_of_half_a_gaussian() -> None:
-    (kernel,) = halting_kernel(torch.zeros(1), torch.full((1,), 3.0), 20)
-    torch.testing.assert_close(kernel.sum(), torch.tensor(1.0))
-    half = np.exp(-(np.arange(21) ** 2) / 18)
-    expected = np.abs(np.fft.fft(half / half.sum(), 41))
-    along = np.fft.fft(np.fft.ifftshift(kernel.sum(0).numpy()))
-    np.testing.assert_allclose(along.real, expected, atol=1e-5)
-    np.testing.assert_allclose(along.imag, 0, atol=1e-5)
 
 
 @pytest.mark.parametrize("stride", (4, 8))

@@ -31,13 +31,14 @@ ARROWS: dict[str, set[str]] = {
     "mosaic": {"bands"},
     "motion": {"bands", "fourier", "response", "zoom"},
     "noise": {"bands"},
-    "front": {"bands", "ise", "noise", "response"},
+    "compression": set(),
+    "front": {"bands", "compression", "ise", "noise", "response"},
     "restorer": {
         *("bands", "config", "front", "ise", "mosaic", "motion", "streaks", "weights", "zoom"),
     },
     "tiling": {
-        *("bands", "front", "ise", "mosaic", "motion", "noise", "response", "restorer", "streaks"),
-        "zoom",
+        *("bands", "compression", "front", "ise", "mosaic", "motion", "noise", "response"),
+        *("restorer", "streaks", "zoom"),
     },
     "inputs": {"pixels"},
     "adapters": {"inputs", "pixels"},

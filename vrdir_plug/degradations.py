@@ -160,22 +160,6 @@ def line_kernel(
     return kernel / kernel.sum((1, 2), keepdim=True)
 
 
-def halting_kernel(angle: Tensor, sigma: Tensor, radius: int) -> Tensor:
-    """Half a Gaussian along a line (N, K, K), as a move that comes to rest leaves it, made even.
-
-    Of its transform the size alone is kept: which of its ends is the sharp one no filter can tell.
-    """
-    x, y = grid(angle, radius)
-    angle, sigma = angle.view(-1, 1, 1), sigma.view(-1, 1, 1)
-    along = x * angle.cos() + y * angle.sin()
-    across = (y * angle.cos() - x * angle.sin()).abs()
-    fading = torch.exp(-along.square() / (2 * sigma.square())) * (along + 1).clamp(0, 1)
-    kernel = fading * (1 - across).clamp(0, 1)
-    kernel = kernel / kernel.sum((1, 2), keepdim=True)
-    even = torch.fft.irfft2(torch.fft.rfft2(kernel).abs(), s=kernel.shape[1:])
-    return torch.fft.fftshift(even, (1, 2))
-
-
 def convolve(images: Tensor, kernels: Tensor) -> Tensor:
     """Images (N, C, H, W), each with its own kernel (N, K, K), borders repeated.
 
@@ -304,15 +288,6 @@ def defocus_blur(images: Tensor, severity: Tensor, generator: Generator) -> Tens
     return convolve(images, kernel / kernel.sum((1, 2), keepdim=True))
 
 
-def motion_blur(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
-    """A straight move of the camera, even, or for half of the images one that comes to rest."""
-    angle = uniform(images, 0, 2 * math.pi, generator).flatten()
-    even = line_kernel(angle, level(severity, 0, 5, 8, 12, 16, 20).flatten(), 1.0, REACH)
-    halting = halting_kernel(angle, level(severity, 0.1, 3, 5, 8, 12, 15).flatten(), REACH)
-    halts = uniform(images, 0, 1, generator)[:, 0] < 0.5
-    return convolve(images, torch.where(halts, halting, even))
-
-
 def at_nearest(x: Tensor, y: Tensor, amounts: Tensor) -> Tensor:
     """Kernels (N, 2 FAR + 1, 2 FAR + 1) with these amounts, (N, 1, steps), in the pixels that are
     nearest to (x, y) from the middle."""
@@ -322,9 +297,13 @@ def at_nearest(x: Tensor, y: Tensor, amounts: Tensor) -> Tensor:
     return kernels.scatter_add(1, places.flatten(1), amounts.flatten(1)).unflatten(1, (side, side))
 
 
-def moving_kernels(like: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+def moving_kernels(
+    like: Tensor, generator: Generator, length: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Straight moves that are even, come to rest, or fade: angles in radians (N,), and kernels
-    (N, 2 FAR + 1, 2 FAR + 1), as a camera makes them or by whole pixels, as software does.
+    (N, 2 FAR + 1, 2 FAR + 1), as a camera makes them or by whole pixels, as software does. All
+    begin in the middle. How long they are is drawn, or says `length` (N, 1, 1), from -1 for next to
+    nothing to 1.
 
     Half of them go nearly across or down, as most things do and as a camera is swung: where a
     photograph has lines of its own such a move is told the least."""
@@ -332,14 +311,15 @@ def moving_kernels(like: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
     nearly = angle.round() + 0.05 * normal(angle, generator)
     upright = uniform(like, 0, 1, generator)[:, 0] < 0.5
     angle = torch.where(upright, nearly, angle) * (math.pi / 2)
-    sort, length, by_wholes = (uniform(like, 0, 1, generator)[:, 0] for _ in range(3))
+    sort, drawn, by_wholes = (uniform(like, 0, 1, generator)[:, 0] for _ in range(3))
+    far = drawn if length is None else length
 
     def way(along: Tensor) -> Tensor:
-        started = (along + 1).clamp(0, 1)
-        even = ((3 + 23 * length) / 2 + 0.5 - along.abs()).clamp(0, 1)
-        halting = torch.exp(-along.square() / (2 * (1.5 * 10**length).square())) * started
-        fading = torch.exp(-along.clamp(min=0) / (1.2 * 7**length)) * started
-        return torch.where(sort < 1 / 3, even, torch.where(sort < 2 / 3, halting, fading))
+        even = (2.5 + 23 * far.clamp(min=-0.1) - along).clamp(0, 1)
+        halting = torch.exp(-along.square() / (2 * (1.5 * 10**far).square()))
+        fading = torch.exp(-along.clamp(min=0) / (1.2 * 7**far))
+        going = torch.where(sort < 1 / 3, even, torch.where(sort < 2 / 3, halting, fading))
+        return going * (along + 1).clamp(0, 1)
 
     x, y = grid(like, FAR)
     across = (y * angle.cos() - x * angle.sin()).abs()
@@ -348,6 +328,12 @@ def moving_kernels(like: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
     stepped = at_nearest(steps * angle.cos(), steps * angle.sin(), way(steps))
     kernels = torch.where(by_wholes < 0.5, stepped, smooth)
     return angle.flatten(), kernels / kernels.sum((1, 2), keepdim=True)
+
+
+def motion_blur(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """A straight move of the camera (ImageNet-C's lengths where it comes to rest)."""
+    length = level(severity, -1, 0.25, 0.5, 0.7, 0.9, 1.15)[:, 0]
+    return convolve(images, moving_kernels(images, generator, length)[1])
 
 
 def warped(images: Tensor, shift: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from .bands import (
     spectrum_of,
     zeroed,
 )
+from .compression import Blocking, blocking_of, steps_in
 from .ise import DNC
 from .noise import NoiseFilter
 from .response import (
@@ -60,6 +61,15 @@ def edges_in(grey: Tensor, stride: int) -> Tensor:
     # not torch.hypot: where nothing changes its gradient is no number
     along = ((first - second).square() + 4 * (across * down).sum(1).square() + 1e-16).sqrt()
     return torch.stack([along, first + second], 1)
+
+
+def with_blocking(noise: Tensor, share: Tensor, blocking: Blocking) -> tuple[Tensor, Tensor]:
+    """Variances of noise (N, 3, LEVELS) of which that share (N,) is taken away -> the same with the
+    noise of JPEG: the stronger counts."""
+    variances = torch.stack(torch.broadcast_tensors(noise, blocking.variance[:, None, None]))
+    shares = torch.stack([share, blocking.share])
+    taken = variances * (shares > 0).to(noise.dtype)[:, :, None, None]
+    return taken.amax(0), shares.amax(0)
 
 
 class PixelFilter(nn.Module):
@@ -102,9 +112,10 @@ class PixelFilter(nn.Module):
     def denoised(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The images without impulses and noise, and what is known of them (N, known)."""
         mended, known = self.without_impulses(images)
-        share = self.noise_filter.share(known)
-        if not idle(share):
+        share, blocking = self.noise_filter.share(known), blocking_of(steps_in(images.float()))
+        if not idle(share.maximum(blocking.share)):
             noise = self.noise_filter.levels(windows_of(mended))
+            noise, share = with_blocking(noise, share, blocking)
             mended = self.noise_filter.mended(mended, noise, share)
         return mended, known
 

@@ -10,7 +10,7 @@ Positions are cells: see `bands`.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 
 import torch
@@ -30,7 +30,8 @@ from .bands import (
     resized,
     spectrum_of,
 )
-from .front import FINE, colour_moments, mapped
+from .compression import blocking_of, steps_across
+from .front import FINE, colour_moments, mapped, with_blocking
 from .ise import Block
 from .mosaic import Blocks, blocks_of, interpolated, mosaics, steps_of
 from .response import REACH, filtered_by, filtered_with, places, power_spectrum, squares, tapered
@@ -181,6 +182,7 @@ class Walk:
             self.image = self.without_motion()
             self.streaks = self.restorer.streak_filter.share(self.see_streaks())
             means, self.impulses = self.see_impulses()
+            self.blocking = blocking_of(self.see_steps())
             known = self.restorer.pixel_filter.known_of(means)
             self.response = self.restorer.pixel_filter.asked(known, self.see_power(known))
         self.lighting = self.see_light()
@@ -289,6 +291,18 @@ class Walk:
             impulses = impulses + self.share(window) * share
         return means, impulses
 
+    def see_steps(self) -> Tensor:
+        """What `steps_in` gives: tiles begin at whole blocks, and see a cell beyond their end."""
+        steps = torch.zeros(())
+        for window in self.windows:
+            wide = window.widened(1 + -(-streaks.REACH // CELL), self.size)
+            top, left, bottom, right = (CELL * n for n in astuple(window.within(wide)))
+            grey = self.without_streaks(self.sharp(wide)).mean(1, keepdim=True)
+            across, down = grey[..., top:bottom, left : right + 1], grey[..., left:right].mT
+            down = down[..., top : bottom + 1]
+            steps = steps + torch.stack([steps_across(across), steps_across(down)], 1)
+        return steps
+
     def see_power(self, known: Tensor) -> Tensor:
         """The power spectrum of what PixelFilter leaves of impulses and noise; what it takes for
         noise is kept."""
@@ -297,7 +311,8 @@ class Walk:
         windows = self.squares_at(partial(places, margin=BEFORE + noise.AROUND)).flatten(0, 1)
         windows = inner(self.without_impulses(self.without_streaks(windows)), BEFORE)
         levels = pixel_filter.noise_filter.levels(inner(windows, noise.AROUND)[None])
-        self.noise = levels, pixel_filter.noise_filter.share(known)
+        share = pixel_filter.noise_filter.share(known)
+        self.noise = with_blocking(levels, share, self.blocking)
         return power_spectrum(inner(self.without_noise(windows), noise.AROUND)[None])
 
     def see_light(self) -> Tensor:
