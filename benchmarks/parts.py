@@ -36,6 +36,7 @@ def parts_of(restorer: Restorer) -> dict[str, nn.Module]:
     named = {
         "ZoomFilter": restorer.zoom_filter,
         "MotionFilter": restorer.motion_filter,
+        "DefocusFilter": restorer.defocus_filter,
         "StreakFilter": restorer.streak_filter,
         "PixelFilter": restorer.pixel_filter,
         "Light": restorer.light,

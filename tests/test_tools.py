@@ -74,7 +74,7 @@ def test_a_part_is_fitted_to_what_was_drawn(
 def test_a_slim_network_has_the_filters_of_the_large_one_and_comes_near_it() -> None:
     large = Restorer.from_pretrained("fast").requires_grad_(False)
     small = slim.slim(large, 8, [8])
-    filters = "zoom_filter", "motion_filter", "streak_filter", "pixel_filter"
+    filters = "zoom_filter", "motion_filter", "defocus_filter", "streak_filter", "pixel_filter"
     for part in (*filters, "light", "pixel_dnc", "gains"):
         for name, weight in large.get_submodule(part).state_dict().items():
             assert torch.equal(small.get_submodule(part).state_dict()[name], weight)

@@ -90,6 +90,7 @@ def test_a_stage_moves_what_learns_and_nothing_else(images: list[Tensor]) -> Non
     names = [
         "zoom",
         "motion",
+        "defocus",
         "streaks",
         "pixels",
         "noise",

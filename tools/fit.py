@@ -2,8 +2,9 @@
 
 Nothing else learns with them, and what they see of an image is small: `vrdir train` makes an image
 for each time that they learn from one, which takes a hundred times as long as to learn. The parts
-are ZoomFilter (`zoom`), MotionFilter (`motion`), the judgements of `streaks` and `noise`,
-PixelFilter's frequency `response`, and `worth`, for which teachers are asked.
+are ZoomFilter (`zoom`), MotionFilter (`motion`), DefocusFilter (`defocus`), the judgements of
+`streaks` and `noise`, PixelFilter's frequency `response`, and `worth`, for which teachers are
+asked.
 
 `python tools/fit.py draw PART OLD FILE --images FOLDER ... [--teacher NAME=WEIGHTS ...]` writes
 what the part is to learn by the weights in OLD: one process a core, each with a --seed of its own.
@@ -30,12 +31,15 @@ from vrdir_plug.training import (
     STAGES,
     Asked,
     Choice,
+    Discs,
     Moves,
     Rays,
     Stage,
     Valued,
     asked_loss,
     choose,
+    discs_loss,
+    discs_of,
     kept,
     moves_loss,
     moves_of,
@@ -103,10 +107,16 @@ def moves(
     return found._replace(profiles=found.profiles.half())
 
 
+def known_by_chance(made: Callable[[Restorer, Pairs, Generator], Any]) -> Drawn:
+    """Samples for which nobody is asked."""
+    return lambda restorer, pairs, teachers, generator: made(restorer, pairs, generator)
+
+
 STAGE = {stage.name: stage for stage in STAGES}
 PARTS = {
     "zoom": Part(STAGE["zoom"], Rays, known_by(rays), rays_loss),
     "motion": Part(STAGE["motion"], Moves, moves, moves_loss),
+    "defocus": Part(STAGE["defocus"], Discs, known_by_chance(discs_of), discs_loss),
     "streaks": Part(STAGE["streaks"], Choice, known_by(streaks_of), streaks_loss),
     "noise": Part(STAGE["noise"], Choice, known_by(noises_of), noises_loss),
     "response": Part(STAGE["response"], Asked, known_by(asked), asked_loss),

@@ -74,7 +74,13 @@ def at_work(profile: str) -> Restorer:
     restorer = Restorer(profile)
     if not restorer.config.published:
         trained = Restorer.from_pretrained("fast")
-        for name in ("zoom_filter", "motion_filter", "streak_filter", "pixel_filter"):
+        for name in (
+            "zoom_filter",
+            "motion_filter",
+            "defocus_filter",
+            "streak_filter",
+            "pixel_filter",
+        ):
             restorer.get_submodule(name).load_state_dict(trained.get_submodule(name).state_dict())
     return restorer
 

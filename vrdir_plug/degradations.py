@@ -330,6 +330,23 @@ def moving_kernels(
     return angle.flatten(), kernels / kernels.sum((1, 2), keepdim=True)
 
 
+def discs(like: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+    """What a lens out of focus makes of a point: radii in pixels (N,), and kernels
+    (N, 2 FAR + 1, 2 FAR + 1), with a rim of parts of pixels or, as software has it, of whole ones,
+    more or less softened."""
+    radius = uniform(like, 1.5, 10.5, generator)[:, 0]
+    softness = uniform(like, 0.1, 1, generator)
+    by_wholes = uniform(like, 0, 1, generator)[:, 0] < 0.4
+    x, y = grid(like, FAR)
+    distance = (x.square() + y.square()).sqrt()
+    radius = torch.where(by_wholes, radius.round(), radius)
+    sharp = torch.where(
+        by_wholes, (distance <= radius).float(), (radius + 0.5 - distance).clamp(0, 1)
+    )
+    kernels = convolve(sharp[:, None], gaussian_kernel(softness))[:, 0]
+    return radius.flatten(), kernels / kernels.sum((1, 2), keepdim=True)
+
+
 def motion_blur(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
     """A straight move of the camera (ImageNet-C's lengths where it comes to rest)."""
     length = level(severity, -1, 0.25, 0.5, 0.7, 0.9, 1.15)[:, 0]

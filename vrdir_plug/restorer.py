@@ -31,6 +31,7 @@ from .bands import (
     zeroed,
 )
 from .config import RestorerConfig, config_of
+from .defocus import DefocusFilter
 from .front import Light, PixelDNC, PixelFilter
 from .ise import ISE
 from .mosaic import without_mosaic
@@ -257,6 +258,7 @@ class Restorer(nn.Module):
         self.worth: Any = None if self.config.published else Worth(self.config.branches)
         self.zoom_filter: Any = None if self.config.published else ZoomFilter()
         self.motion_filter: Any = None if self.config.published else MotionFilter()
+        self.defocus_filter: Any = None if self.config.published else DefocusFilter()
 
     def forward(self, images: Tensor) -> Tensor:
         """Restore a batch; the same in train() and in eval().
@@ -346,15 +348,15 @@ class Restorer(nn.Module):
         return Judged(bands, amplitude, prior, seen, shares, told, degradation)
 
     def cleared(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What PixelFilter is given, images in float32 without large pixels, zoom and motion blur,
-        and streaks; and ZoomFilter's gains."""
+        """What PixelFilter is given, images in float32 without large pixels, zoom, motion and
+        lens blur, and streaks; and ZoomFilter's gains."""
         sharp, gains = self.sharpened(images)
         return self.streak_filter(sharp), gains
 
     def sharpened(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What StreakFilter is given, and ZoomFilter's gains."""
         sharp, gains = self.zoom_filter(without_mosaic(images))
-        return self.motion_filter(sharp), gains
+        return self.defocus_filter(self.motion_filter(sharp)), gains
 
     def normalise(self, filtered: Tensor, branch: Tensor) -> Tensor:
         """What PixelFilter gives -> the bands that E is given, by shares (N, branches): what

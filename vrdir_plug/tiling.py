@@ -1,10 +1,11 @@
 """Restoring large images in tiles: the same result, and memory that hardly grows with the image.
 
-What the network knows of the whole image (large pixels, what ZoomFilter, MotionFilter and
-PixelFilter are asked for, how much of streaks is taken away, the maps of Light and of PixelDNC,
-spectrum, prior, gate, DNC's statistics) is taken once, over all tiles, and given to each; a tile
-sees as far beyond its border as its convolutions reach, and along its rays all of the image. So a
-walk passes over the tiles several times, and the convolutions of each pass run once.
+What the network knows of the whole image (large pixels, what ZoomFilter, MotionFilter,
+DefocusFilter and PixelFilter are asked for, how much of streaks is taken away, the maps of Light
+and of PixelDNC, spectrum, prior, gate, DNC's statistics) is taken once, over all tiles, and given
+to each; a tile sees as far beyond its border as its convolutions reach, and along its rays all of
+the image. So a walk passes over the tiles several times, and the convolutions of each pass run
+once.
 Positions are cells: see `bands`.
 """
 
@@ -17,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import motion, noise, streaks
+from . import defocus, motion, noise, streaks
 from .bands import (
     CELL,
     bands_of,
@@ -48,8 +49,8 @@ class Tiled(nn.Module):
     """A restorer that takes large images in tiles, within 1/255 of what it gives for the whole.
 
     Beside the images that come and go, it holds the features (12 bytes a pixel, twice, for "fast")
-    and what the network needs for one tile; of an image that is zoomed, moved, or made of large
-    pixels, a copy (12 bytes a pixel). Large images have no gradients.
+    and what the network needs for one tile; of an image that is zoomed, moved, out of focus or
+    made of large pixels, a copy (12 bytes a pixel). Large images have no gradients.
 
     Args:
         restorer: of any profile but "paper".
@@ -180,6 +181,7 @@ class Walk:
             self.zoom = self.restorer.zoom_filter.gains(profiles_in(self.image, self.whole))
             self.image = self.without_zoom()
             self.image = self.without_motion()
+            self.image = self.without_disc()
             self.streaks = self.restorer.streak_filter.share(self.see_streaks())
             means, self.impulses = self.see_impulses()
             self.blocking = blocking_of(self.see_steps())
@@ -236,13 +238,26 @@ class Walk:
         move = motion_filter.seen_in(planes, self.whole)
         if not bool(move.share.any()):
             return self.image
-        kernels, reach = motion_filter.kernels(planes, move), -(-motion.REACH // CELL)
+        return self.everywhere_by(motion_filter.kernels(planes, move), motion.REACH)
+
+    def without_disc(self) -> Tensor:
+        """The image; if it is out of focus, a copy that is not, in whole cells."""
+        defocus_filter = self.restorer.defocus_filter
+        chances = defocus_filter.chances(tapered(self.squares_at(motion.moving_places)))
+        share = defocus_filter.share(chances, self.whole)
+        if not bool(share.any()):
+            return self.image
+        return self.everywhere_by(defocus_filter.kernels(chances, share), defocus.REACH)
+
+    def everywhere_by(self, kernels: Tensor, margin: int) -> Tensor:
+        """A copy of the image, convolved with kernels that reach so many pixels."""
         height, width = self.size
+        reach = -(-margin // CELL)
         made = self.image.new_empty(1, 3, CELL * height, CELL * width, dtype=torch.float32)
         for window in self.windows:
             wide = window.widened(reach, self.size)
             # repeated where the image ends alone: what is beyond that is not seen
-            pixels = F.pad(self.sharp(wide), (motion.REACH,) * 4, mode="replicate")
+            pixels = F.pad(self.sharp(wide), (margin,) * 4, mode="replicate")
             within = window.within(wide)
             filtered = filtered_with(pixels, kernels)
             window.pixels_of(made).copy_(within.pixels_of(filtered))

@@ -26,12 +26,14 @@ from . import losses
 from .bands import full_precision, image_of
 from .config import RestorerConfig
 from .data import Chance, Oftener, Pairs, draw_pairs
+from .defocus import RADII, rings_of
 from .degradations import (
     CLEAN_FAMILY,
     LIGHT_FAMILY,
     WEATHER_FAMILY,
     convolve,
     defocus_blur,
+    discs,
     down_sample,
     drops,
     frost,
@@ -111,7 +113,7 @@ def choose(teachers: Sequence[Teacher], generator: Generator) -> int:
 def encoder_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 6: from either image E must tell what the teacher sees in the clean one."""
+    """Stage 7: from either image E must tell what the teacher sees in the clean one."""
     index = choose(teachers, generator)
     with torch.no_grad():
         target = learner.target(teachers[index], pairs.clean)
@@ -129,7 +131,7 @@ def encoder_loss(
 def decoder_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 7: SAD rebuilds from E's features, clean ones above all."""
+    """Stage 8: SAD rebuilds from E's features, clean ones above all."""
     restorer = learner.restorer
     clean = restorer.decode(restorer.encode(pairs.clean))
     degraded = restorer.decode(restorer.encode(pairs.degraded))
@@ -201,20 +203,32 @@ class Moves(NamedTuple):
     moved: Tensor
 
 
+def on_device(generator: Generator, device: torch.device) -> Generator:
+    """Another one there, seeded by this one."""
+    seed = int(torch.randint(2**62, (), generator=generator))
+    return Generator(device).manual_seed(seed)
+
+
+def blurred(clean: Tensor, kernels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Images (N, 3, H, W) by kernels, some with noise, in 8 bits; the noise's deviation
+    (N, 1, 1, 1)."""
+    noise = 10 ** uniform(clean, -3.5, -1.2, generator)
+    noise = noise * (uniform(clean, 0, 1, generator) < NOISY)
+    images = convolve(clean, kernels)
+    noisy = images + noise * normal(images, generator)
+    return (noisy.clamp(0, 1) * 255).round() / 255, noise
+
+
 @torch.no_grad()
 def moves_of(pairs: Pairs, generator: Generator) -> Moves:
     """Every other clean image moved, some with noise, and as many degraded ones, which MotionFilter
     is to leave. (Those among them that were moved, too, are too few to matter.)"""
     device = pairs.clean.device
-    seed = int(torch.randint(2**62, (), generator=generator))
-    generator = Generator(device).manual_seed(seed)
+    generator = on_device(generator, device)
     clean, rest = pairs.clean[::2], pairs.degraded[1::2]
     angle, kernels = moving_kernels(clean, generator)
-    noise = 10 ** uniform(clean, -3.5, -1.2, generator)
-    noise = noise * (uniform(clean, 0, 1, generator) < NOISY)
-    images = convolve(clean, kernels)
-    noisy = images + noise * normal(images, generator)
-    images = torch.cat([(noisy.clamp(0, 1) * 255).round() / 255, without_mosaic(rest)])
+    made, noise = blurred(clean, kernels, generator)
+    images = torch.cat([made, without_mosaic(rest)])
     with full_precision(images):
         profiles = profiles_along(tapered(moving_windows(torch.cat([images, clean]))))
         found, sharp = profiles.split([len(images), len(clean)])
@@ -234,6 +248,44 @@ def moves_loss(restorer: Restorer, moves: Moves) -> Tensor:
     with full_precision(moves.profiles):
         scores, along = restorer.motion_filter.asked(moves.profiles)
         return losses.move_loss(scores, along, moves.angle, moves.wanted, moves.moved)
+
+
+class Discs(NamedTuple):
+    """What DefocusFilter sees of images (N, RINGS), and the radius of the disc in each, in pixels,
+    0 if there is none (N,)."""
+
+    rings: Tensor
+    radius: Tensor
+
+
+@torch.no_grad()
+def discs_of(restorer: Restorer, pairs: Pairs, generator: Generator) -> Discs:
+    """Every other clean image out of focus, some with noise, and as many degraded ones, which
+    DefocusFilter is to leave, as MotionFilter leaves them. (Those among them that are out of focus,
+    too, are too few to matter.)"""
+    generator = on_device(generator, pairs.clean.device)
+    clean, rest = pairs.clean[::2], pairs.degraded[1::2]
+    radius, kernels = discs(clean, generator)
+    images = torch.cat([blurred(clean, kernels, generator)[0], rest])
+    with full_precision(images):
+        sharp, _ = restorer.zoom_filter(without_mosaic(images))
+        rings = rings_of(tapered(moving_windows(restorer.motion_filter(sharp))))
+    return Discs(rings, F.pad(radius, (0, len(rest))))
+
+
+def defocus_loss(
+    learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
+) -> dict[str, Tensor]:
+    """Stage 2: what DefocusFilter sees, by discs that are known."""
+    restorer = learner.restorer
+    return {"defocus": discs_loss(restorer, discs_of(restorer, pairs, generator))}
+
+
+def discs_loss(restorer: Restorer, found: Discs) -> Tensor:
+    with full_precision(found.rings):
+        scores = restorer.defocus_filter.asked(found.rings)
+        radii = torch.tensor(RADII, device=scores.device)
+        return losses.disc_loss(scores, found.radius, radii)
 
 
 class Choice(NamedTuple):
@@ -269,7 +321,7 @@ def streaks_loss(restorer: Restorer, choice: Choice) -> Tensor:
 def streak_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 2: where there are streaks to be taken away, by what is left of an image's error."""
+    """Stage 3: where there are streaks to be taken away, by what is left of an image's error."""
     restorer = learner.restorer
     return {"streaks": streaks_loss(restorer, streaks_of(restorer, pairs))}
 
@@ -277,7 +329,7 @@ def streak_loss(
 def front_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 3: what is done to the pixels before E, by the little that can be said in pixels.
+    """Stage 4: what is done to the pixels before E, by the little that can be said in pixels.
 
     A recogniser's gradient at a handful of numbers for a whole image is mostly noise.
     """
@@ -310,7 +362,7 @@ def noises_loss(restorer: Restorer, choice: Choice) -> Tensor:
 def noise_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 4: PixelFilter's judgement of noise, as that of streaks."""
+    """Stage 5: PixelFilter's judgement of noise, as that of streaks."""
     restorer = learner.restorer
     return {"noise": noises_loss(restorer, noises_of(restorer, pairs))}
 
@@ -338,7 +390,7 @@ def responses_asked(restorer: Restorer, pairs: Pairs) -> Asked:
 def response_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 5: PixelFilter's frequency response, by the spectra alone."""
+    """Stage 6: PixelFilter's frequency response, by the spectra alone."""
     asked = responses_asked(learner.restorer, pairs)
     return {"response": asked_loss(learner.restorer, asked)}
 
@@ -353,7 +405,7 @@ def asked_loss(restorer: Restorer, asked: Asked) -> Tensor:
 def branch_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 8: every family of degradations has its own DNC branch, chosen by its label in some
+    """Stage 9: every family of degradations has its own DNC branch, chosen by its label in some
     of the steps, and by FGM, which learns to tell it, in the others.
 
     The label is the synthesis' own.
@@ -377,7 +429,7 @@ def branch_loss(
 def whole_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stages 9, 10: FGM gates the branches; frozen recognisers must see what they see in the clean.
+    """Stages 10, 11: FGM gates the branches; frozen recognisers must see what is in the clean.
 
     They stand in for L_sem: what they see is what E was taught to see. Pixels are asked for only of
     clean images, and of PixelDNC where the light was changed: recognisers who see more in an image
@@ -423,7 +475,7 @@ def valued_loss(restorer: Restorer, given: Valued) -> Tensor:
 def worth_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 11: which images are worth it, by what the teachers see of them restored."""
+    """Stage 12: which images are worth it, by what the teachers see of them restored."""
     given = valued(learner.restorer, pairs, teachers[choose(teachers, generator)])
     return {"worth": valued_loss(learner.restorer, given)}
 
@@ -491,17 +543,20 @@ STILL = (
     *(zoom_blur, zoom_blur, defocus_blur, gaussian_blur, glass_blur, rain, snow, pixelate),
     *(down_sample, low_light, low_light),
 )
-NOISY = 0.4  # of the images that are moved
+# and what may look like a disc
+FOCUSED = (*(motion_blur, zoom_blur, gaussian_blur, gaussian_blur, glass_blur, pixelate), jpeg)
+NOISY = 0.4  # of the images that are moved, or out of focus
 STAGES: tuple[Stage, ...] = (
     Stage("zoom", (".zoom_filter.",), zoom_loss, 0.05, 2, 1.5, sides=2, oftener=ZOOMS),
     Stage("motion", (".motion_filter.",), motion_loss, 0.05, 2, 1.5, sides=2, oftener=STILL),
+    Stage("defocus", (".defocus_filter.",), defocus_loss, 0.05, 2, 1.5, sides=2, oftener=FOCUSED),
     Stage("streaks", (".streak_filter.",), streak_loss, 0.05, 2, 3.0, sides=2, oftener=STREAKS),
     Stage("pixels", PIXELS, front_loss, 0.10, 2, 3.0, sides=2),
     Stage("noise", NOISE, noise_loss, 0.05, 2, 3.0, sides=2, oftener=NOISES),
     Stage("response", RESPONSE, response_loss, 0.10, 1, 1.5, sides=2, oftener=BLURS),
     Stage("encoder", (".encoder.", "heads.", "pixels."), encoder_loss, 0.03, 1),
     Stage("decoder", (".decoder.",), decoder_loss, 0.01, 1),
-    Stage("branches", BEHIND, branch_loss, 0.40, 2),
+    Stage("branches", BEHIND, branch_loss, 0.35, 2),
     Stage("ise", BEHIND, whole_loss, 0.23, 2, 0.4, sides=2),
     Stage("gains", (".gains.",), whole_loss, 0.03, 2, 3.0, sides=2),
     Stage("worth", (".worth.",), worth_loss, 0.05, 2, 1.5, sides=2, oftener=DOUBTFUL),
@@ -510,7 +565,7 @@ STAGES: tuple[Stage, ...] = (
 
 def stages_of(config: RestorerConfig) -> range:
     """Which of the stages a network has: as published nothing is before E and behind SAD."""
-    fronts = {"zoom", "motion", "streaks", "pixels", "noise", "response"}
+    fronts = {"zoom", "motion", "defocus", "streaks", "pixels", "noise", "response"}
     ours = fronts | {"gains", "worth"} if config.published else set()
     has = [n for n, stage in enumerate(STAGES) if stage.name not in ours]
     return range(has[0], has[-1] + 1)
