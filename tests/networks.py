@@ -36,5 +36,10 @@ def moved(config: RestorerConfig) -> Restorer:
             motion.asks[2].bias.mul_(0.1)
             motion.asks[2].bias[1:] += torch.tensor([-0.2, 0.2]).repeat_interleave(32)
             motion.still.fill_(2.3)  # nearly sure
+            # a small disc, if any
+            disc = restorer.defocus_filter.asks[2]
+            disc.weight.mul_(0.1)
+            disc.bias.zero_()
+            disc.bias[0], disc.bias[-1] = 4.0, 3.5
             noise.bias.fill_(0.5)  # half of it is taken away where it is this likely
     return restorer.eval()

@@ -4,7 +4,7 @@ Shapes are (N, channels, height, width); frequencies lie as FFT2 has them, the z
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +21,19 @@ RINGS = 45  # distances from frequency zero in it, but the zeroth: cycles in SEE
 SIDE = 128  # of the response, in pixels
 REACH = SIDE // 2 - 1  # of its kernel, pixels
 FARTHEST = 91  # the highest frequency that a pixel grid has, along its diagonal: cycles in SIDE
-RADII = tuple(n / 4 for n in range(6, 45))  # of discs, pixels
-RIM = 0.6  # deviation of the Gaussian by which a disc's rim is soft, pixels
+RADII = tuple(n / 8 for n in range(12, 89))  # of discs, pixels
+WHOLES = tuple(range(2, 11))  # of those that software makes of whole pixels
+RIM = 0.46  # deviation of the Gaussian by which a disc's rim is soft, pixels
 WIDTH = 96
+
+
+class Disc(NamedTuple):
+    """How likely each disc is, and none (N, discs + 1); the noise, in shares of the power of a
+    photograph (N,); and how much of what is taken back by these is done (N,)."""
+
+    chances: Tensor
+    noise: Tensor
+    share: Tensor
 
 
 def rings_of(planes: Tensor) -> Tensor:
@@ -38,37 +48,60 @@ def rings_of(planes: Tensor) -> Tensor:
 
 
 def discs_left(device: torch.device) -> Tensor:
-    """What discs of the RADII leave of frequencies of 0 to FARTHEST cycles in SIDE pixels, below
-    zero where they turn the phase; the last row is that of no disc: (discs + 1, FARTHEST + 1)."""
-    # their projection, a half ellipse, at quarters of a pixel
-    steps = torch.arange(-48, 49, device=device) / 4
+    """What each disc leaves of frequencies, below zero where it turns the phase: smooth ones of the
+    RADII, then those of WHOLES, then none (discs + 1, SIDE, SIDE)."""
+    steps = frequencies(device, SIDE)
+    distance = (steps[:, None].square() + steps.square()).sqrt()
+    soft = torch.exp(-2 * (math.pi * RIM / SIDE * distance).square())
+    smooth = between(ellipses_left(device), distance)
+    pixels = torch.arange(-WHOLES[-1], WHOLES[-1] + 1, device=device)
+    radii = torch.tensor(WHOLES, device=device)[:, None, None]
+    here = (pixels[:, None].square() + pixels.square() <= radii.square()).float()
+    waves = (2 * math.pi / SIDE * steps[:, None] * pixels).cos()
+    wholes = waves @ here @ waves.T / here.sum((1, 2), keepdim=True)
+    return torch.cat([smooth * soft, wholes * soft, torch.ones_like(soft)[None]])
+
+
+def ellipses_left(device: torch.device) -> Tensor:
+    """What a disc of each of the RADII leaves of 0 to FARTHEST cycles in SIDE pixels along a line:
+    by its projection, a half ellipse, at eighths of a pixel (radii, FARTHEST + 1)."""
+    steps = torch.arange(-96, 97, device=device) / 8
     radii = torch.tensor(RADII, device=device)[:, None]
     across = (radii.square() - steps.square()).clamp(min=0).sqrt()
     cycles = torch.arange(FARTHEST + 1, device=device) / SIDE
     waves = (2 * math.pi * steps[:, None] * cycles).cos()
-    left = across @ waves / across.sum(1, keepdim=True)
-    left = left * torch.exp(-2 * (math.pi * RIM * cycles).square())
-    return torch.cat([left, torch.ones_like(left[:1])])
+    return across @ waves / across.sum(1, keepdim=True)
+
+
+def between(values: Tensor, places: Tensor) -> Tensor:
+    """Values (N, count) at places (h, w) between them: (N, h, w)."""
+    low = places.floor().clamp(max=values.shape[1] - 2)
+    below, above = (values[:, low.long() + n] for n in (0, 1))
+    return torch.lerp(below, above, places - low)
 
 
 class DefocusFilter(nn.Module):
     """Ours: an image that was out of focus is brought back into it.
 
     A lens makes a disc of every point; what that leaves of the power spectrum has dark rings, whose
-    distances tell its radius. A small network reads them, and gives each radius a chance, and that
-    there is no disc. The filter is the linear one of the least error by these chances, E[H] /
+    distances tell its radius. A small network reads them, and gives each disc a chance, and that
+    there is none. The filter is the linear one of the least error by these chances, E[H] /
     (E[H^2] + noise), H what a disc leaves of a frequency (Slepian, Journal of the Optical Society
     of America 57, 1967). It turns the phase back, which a FrequencyResponse does not, and is as
     much finer as 63 pixels are than 15. At first there is no disc.
     """
 
-    noise = 3e-3  # of the power
-    least, surely = 0.5, 0.9  # chance of a disc: nothing is done, all of it
+    # at least, of the power; more by the cube of the radius, for inverses reach further
+    noise = 3e-4, 3.2e-6
+    fine = 1e-3  # the power of a photograph where a disc leaves little
+    corners = 3  # rings in the corners of the spectrum, which show noise alone
+    little, much = 0.02, 0.06  # noise up to which all is done, and from which nothing
+    least, surely = 0.8, 0.95  # chance of a disc: nothing is done, all of it
 
     def __init__(self) -> None:
         super().__init__()
         into, hidden = nn.Conv2d(3 * RINGS - 1, WIDTH, 1), nn.Conv2d(WIDTH, WIDTH, 1)
-        out = zeroed(nn.Conv2d(WIDTH, len(RADII) + 1, 1))
+        out = zeroed(nn.Conv2d(WIDTH, len(RADII) + len(WHOLES) + 1, 1))
         with torch.no_grad():
             torch.as_tensor(out.bias)[-1] = 8.0
         self.asks: Any = nn.ModuleList([into, hidden, out])
@@ -77,25 +110,28 @@ class DefocusFilter(nn.Module):
         """(N, 3, H, W) -> the same in float32, not clamped."""
         with full_precision(images):
             images = images.float()
-            chances = self.chances(tapered(moving_windows(images)))
-            share = self.share(chances, lengths_of(images))
-            if idle(share):
+            disc = self.seen_in(tapered(moving_windows(images)), lengths_of(images))
+            if idle(disc.share):
                 return images
             wide = F.pad(images, (REACH,) * 4, mode="replicate")
-            return filtered_with(wide, self.kernels(chances, share))
+            return filtered_with(wide, self.kernels(disc))
 
-    def chances(self, planes: Tensor) -> Tensor:
-        """Of each radius, and of none (N, radii + 1), by what `tapered` gives."""
-        return self.asked(rings_of(planes)).softmax(1)
-
-    def share(self, chances: Tensor, whole: Lengths) -> Tensor:
-        """How much is done (N,) to images of this height and width; to those smaller than a window
-        nothing."""
+    def seen_in(self, planes: Tensor, whole: Lengths) -> Disc:
+        """The disc that the windows of images of this height and width show: what `tapered` gives.
+        One smaller than a window shows none."""
+        rings = rings_of(planes)
+        chances = self.asked(rings).softmax(1)
         share = (1 - chances[:, -1] - self.least) / (self.surely - self.least)
-        return share.clamp(0, 1) * (torch.minimum(*whole) >= SEEN).float()
+        large = (torch.minimum(*whole) >= SEEN).float()
+        noise = rings[:, -self.corners :].mean(1).exp() / self.fine
+        share = share.clamp(0, 1) * ((self.much - noise) / (self.much - self.little)).clamp(0, 1)
+        radii = torch.tensor((*RADII, *WHOLES, 0.0), device=rings.device)
+        least, more = self.noise
+        noise = noise + least + more * (chances @ radii**3)
+        return Disc(chances, noise, large * share)
 
     def asked(self, rings: Tensor) -> Tensor:
-        """What `rings_of` gives -> scores of each radius, and of none (N, radii + 1)."""
+        """What `rings_of` gives -> scores of each disc, and of none (N, discs + 1)."""
         # the power of a photograph falls by a power of the frequency
         falling = torch.arange(1, RINGS + 1, device=rings.device).log()
         falling = falling - falling.mean()
@@ -107,15 +143,13 @@ class DefocusFilter(nn.Module):
         found = F.leaky_relu(linear(into, known), LEAK)
         return linear(out, F.leaky_relu(linear(hidden, found), LEAK))
 
-    def kernels(self, chances: Tensor, share: Tensor) -> Tensor:
+    def kernels(self, disc: Disc) -> Tensor:
         """(N, 2 REACH + 1, 2 REACH + 1), keeping the mean."""
-        left = discs_left(chances.device)
-        expected, square = chances @ left, chances @ left.square()
-        gains = (1 + self.noise) * expected / (square + self.noise)
-        gains = 1 + share[:, None] * (gains - 1)
-        steps = frequencies(gains.device, SIDE)
-        distance = (steps[:, None].square() + steps.square()).sqrt().flatten()
-        low = distance.floor().clamp(max=FARTHEST - 1)
-        below, above = (gains.index_select(1, low.long() + n) for n in (0, 1))
-        response = torch.lerp(below, above, distance - low)
-        return kernels_of(response.unflatten(1, (SIDE, SIDE)))
+        left = discs_left(disc.chances.device)
+        # what is less likely costs more than recognisers gain of its doubt
+        chances = disc.chances.square()
+        chances = chances / chances.sum(1, keepdim=True)
+        noise, share = (part[:, None, None] for part in disc[1:])
+        expected, square = (torch.einsum("nk,kyx->nyx", chances, h) for h in (left, left.square()))
+        gains = (1 + noise) * expected / (square + noise)
+        return kernels_of(1 + share * (gains - 1))

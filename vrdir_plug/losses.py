@@ -13,7 +13,7 @@ LEAST = 0.1  # of a frequency that is kept
 WIENER = 0.25  # share of Wiener's filter in what a response is to be
 ROUNDING = 1e-7  # about the power of rounding to 8 bits
 ALLOWED, FAINT = 3e-3, 0.03  # in the inverse of a move: noise, of power; the least amplitude
-SHARP = 0.2  # pixels; how well the radius of a disc is to be told
+SHARP = 0.1  # pixels; how well the radius of a disc is to be told
 UNSURE = 0.05  # divergence of answers that are as good as the same
 CARE = 2.0  # what weight a change has that mends nothing
 DARE = 0.05  # the least share of its error that an image must lose for a change to be worth it
@@ -131,12 +131,14 @@ def move_target(sharp: Tensor, angle: Tensor, kernels: Tensor, noise: Tensor) ->
     return torch.cat([left.sqrt().clamp(min=FAINT).log(), gains.clamp(min=FAINT).log()], 1)
 
 
-def disc_loss(scores: Tensor, radius: Tensor, radii: Tensor) -> Tensor:
-    """Cross entropy of a disc's radius in pixels (N,), 0 if there is none, with scores of each of
-    these radii and of none (N, radii + 1); what lies between two counts for both."""
+def disc_loss(scores: Tensor, radius: Tensor, radii: Tensor, wholes: Tensor) -> Tensor:
+    """Cross entropy of a disc's radius in pixels (N,), a whole number if it is made of whole pixels
+    and 0 if there is none, with scores of each of the radii of smooth ones, of those of wholes, and
+    of none (N, discs + 1); what lies between two radii counts for both."""
     near = torch.exp(-((radius[:, None] - radii) / SHARP).square() / 2)
-    near = near / near.sum(1, keepdim=True).clamp(min=1e-6) * (radius > 0)[:, None]
-    target = torch.cat([near, (radius == 0).to(near.dtype)[:, None]], 1)
+    near = near / near.sum(1, keepdim=True).clamp(min=1e-6) * (radius != radius.round())[:, None]
+    exact = torch.cat([wholes, wholes.new_zeros(1)]) == radius[:, None]
+    target = torch.cat([near, exact.to(near.dtype)], 1)
     return -(target * scores.log_softmax(1)).sum(1).mean()
 
 

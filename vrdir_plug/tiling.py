@@ -243,11 +243,11 @@ class Walk:
     def without_disc(self) -> Tensor:
         """The image; if it is out of focus, a copy that is not, in whole cells."""
         defocus_filter = self.restorer.defocus_filter
-        chances = defocus_filter.chances(tapered(self.squares_at(motion.moving_places)))
-        share = defocus_filter.share(chances, self.whole)
-        if not bool(share.any()):
+        planes = tapered(self.squares_at(motion.moving_places))
+        disc = defocus_filter.seen_in(planes, self.whole)
+        if not bool(disc.share.any()):
             return self.image
-        return self.everywhere_by(defocus_filter.kernels(chances, share), defocus.REACH)
+        return self.everywhere_by(defocus_filter.kernels(disc), defocus.REACH)
 
     def everywhere_by(self, kernels: Tensor, margin: int) -> Tensor:
         """A copy of the image, convolved with kernels that reach so many pixels."""

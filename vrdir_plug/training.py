@@ -26,7 +26,7 @@ from . import losses
 from .bands import full_precision, image_of
 from .config import RestorerConfig
 from .data import Chance, Oftener, Pairs, draw_pairs
-from .defocus import RADII, rings_of
+from .defocus import RADII, WHOLES, rings_of
 from .degradations import (
     CLEAN_FAMILY,
     LIGHT_FAMILY,
@@ -252,7 +252,7 @@ def moves_loss(restorer: Restorer, moves: Moves) -> Tensor:
 
 class Discs(NamedTuple):
     """What DefocusFilter sees of images (N, RINGS), and the radius of the disc in each, in pixels,
-    0 if there is none (N,)."""
+    a whole number if it is made of whole ones, 0 if there is none (N,)."""
 
     rings: Tensor
     radius: Tensor
@@ -284,8 +284,8 @@ def defocus_loss(
 def discs_loss(restorer: Restorer, found: Discs) -> Tensor:
     with full_precision(found.rings):
         scores = restorer.defocus_filter.asked(found.rings)
-        radii = torch.tensor(RADII, device=scores.device)
-        return losses.disc_loss(scores, found.radius, radii)
+        known = (torch.tensor(radii, device=scores.device) for radii in (RADII, WHOLES))
+        return losses.disc_loss(scores, found.radius, *known)
 
 
 class Choice(NamedTuple):
