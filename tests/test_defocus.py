@@ -21,6 +21,7 @@ from vrdir_plug.defocus import (
     DefocusFilter,
     Disc,
     discs_left,
+    radii_on,
     rings_of,
 )
 from vrdir_plug.degradations import convolve, discs
@@ -58,6 +59,11 @@ def test_rings_are_means_of_the_spectrum() -> None:
         np.testing.assert_allclose(
             found[:, ring - 1], level[:, distance == ring].mean(1), atol=1e-4
         )
+
+
+def test_radii_are_those_of_the_table() -> None:
+    found = radii_on(torch.device("cpu"))
+    torch.testing.assert_close(found, torch.tensor([*RADII, *WHOLES, 0.0]))
 
 
 def test_a_disc_leaves_what_bessels_function_says() -> None:

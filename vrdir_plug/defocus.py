@@ -47,6 +47,14 @@ def rings_of(planes: Tensor) -> Tensor:
     return level @ (here / here.sum(1, keepdim=True)).T
 
 
+def radii_on(device: torch.device) -> Tensor:
+    """The radii of all discs, and 0 for none (discs + 1,). Counted there, not copied from here: no
+    GPU waits."""
+    smooth = RADII[0] + torch.arange(len(RADII), device=device) / 8
+    wholes = WHOLES[0] + torch.arange(len(WHOLES), device=device)
+    return torch.cat([smooth, wholes, torch.zeros_like(smooth[:1])])
+
+
 def discs_left(device: torch.device) -> Tensor:
     """What each disc leaves of frequencies, below zero where it turns the phase: smooth ones of the
     RADII, then those of WHOLES, then none (discs + 1, SIDE, SIDE)."""
@@ -55,7 +63,7 @@ def discs_left(device: torch.device) -> Tensor:
     soft = torch.exp(-2 * (math.pi * RIM / SIDE * distance).square())
     smooth = between(ellipses_left(device), distance)
     pixels = torch.arange(-WHOLES[-1], WHOLES[-1] + 1, device=device)
-    radii = torch.tensor(WHOLES, device=device)[:, None, None]
+    radii = radii_on(device)[len(RADII) : -1, None, None]
     here = (pixels[:, None].square() + pixels.square() <= radii.square()).float()
     waves = (2 * math.pi / SIDE * steps[:, None] * pixels).cos()
     wholes = waves @ here @ waves.T / here.sum((1, 2), keepdim=True)
@@ -66,7 +74,7 @@ def ellipses_left(device: torch.device) -> Tensor:
     """What a disc of each of the RADII leaves of 0 to FARTHEST cycles in SIDE pixels along a line:
     by its projection, a half ellipse, at eighths of a pixel (radii, FARTHEST + 1)."""
     steps = torch.arange(-96, 97, device=device) / 8
-    radii = torch.tensor(RADII, device=device)[:, None]
+    radii = radii_on(device)[: len(RADII), None]
     across = (radii.square() - steps.square()).clamp(min=0).sqrt()
     cycles = torch.arange(FARTHEST + 1, device=device) / SIDE
     waves = (2 * math.pi * steps[:, None] * cycles).cos()
@@ -125,9 +133,8 @@ class DefocusFilter(nn.Module):
         large = (torch.minimum(*whole) >= SEEN).float()
         noise = rings[:, -self.corners :].mean(1).exp() / self.fine
         share = share.clamp(0, 1) * ((self.much - noise) / (self.much - self.little)).clamp(0, 1)
-        radii = torch.tensor((*RADII, *WHOLES, 0.0), device=rings.device)
         least, more = self.noise
-        noise = noise + least + more * (chances @ radii**3)
+        noise = noise + least + more * (chances @ radii_on(rings.device) ** 3)
         return Disc(chances, noise, large * share)
 
     def asked(self, rings: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from . import losses
 from .bands import full_precision, image_of
 from .config import RestorerConfig
 from .data import Chance, Oftener, Pairs, draw_pairs
-from .defocus import RADII, WHOLES, rings_of
+from .defocus import RADII, WHOLES, radii_on, rings_of
 from .degradations import (
     CLEAN_FAMILY,
     LIGHT_FAMILY,
@@ -284,8 +284,8 @@ def defocus_loss(
 def discs_loss(restorer: Restorer, found: Discs) -> Tensor:
     with full_precision(found.rings):
         scores = restorer.defocus_filter.asked(found.rings)
-        known = (torch.tensor(radii, device=scores.device) for radii in (RADII, WHOLES))
-        return losses.disc_loss(scores, found.radius, *known)
+        smooth, wholes, _ = radii_on(scores.device).split([len(RADII), len(WHOLES), 1])
+        return losses.disc_loss(scores, found.radius, smooth, wholes)
 
 
 class Choice(NamedTuple):
