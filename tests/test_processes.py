@@ -28,7 +28,7 @@ torch.stack(list(state.losses().values())).sum().backward()
 learning = state.optimiser.param_groups[0]["params"]
 state.processes.average_gradients(learning)
 torch.save([p.grad for p in learning], folder / f"gradients_{state.processes.rank}.pt")
-settings = {"teachers": teachers(), "profile": TINY, "steps": 60, "batch": 2}
+settings = {"teachers": teachers(), "profile": TINY, "steps": 70, "batch": 2}
 done = training.train(images, folder=folder / "run", **settings)
 assert done and state.processes.count == 2
 """
