@@ -87,8 +87,9 @@ def test_the_inverse_of_a_known_disc_is_that_of_wiener(number: int) -> None:
     model, noise = DefocusFilter(), 0.01
     chances = torch.zeros(1, len(RADII) + len(WHOLES) + 1)
     chances[0, number] = 1
+    planes = torch.zeros(1, 1, SEEN, SEEN)  # not looked at
     disc = Disc(chances, torch.tensor([noise]), torch.ones(1))
-    kernel = model.kernels(disc)[0].double()
+    kernel = model.kernels(planes, disc)[0].double()
     assert kernel.shape == (2 * REACH + 1, 2 * REACH + 1)
     assert float(kernel.sum()) == pytest.approx(1, abs=1e-4)
     left = discs_left(torch.device("cpu"))[number].double().numpy()
@@ -97,7 +98,7 @@ def test_the_inverse_of_a_known_disc_is_that_of_wiener(number: int) -> None:
     expected[REACH, REACH] += 1 - expected.sum()  # of what is of no side
     np.testing.assert_allclose(kernel.numpy(), expected, atol=1e-3)
     # no share, no change
-    nothing = model.kernels(disc._replace(share=torch.zeros(1)))[0]
+    nothing = model.kernels(planes, disc._replace(share=torch.zeros(1)))[0]
     middle = F.pad(torch.ones(1, 1), (REACH,) * 4)
     torch.testing.assert_close(nothing, middle, atol=1e-4, rtol=0)
 

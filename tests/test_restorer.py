@@ -626,8 +626,7 @@ def test_where_values_are_not_looked_at_a_bad_pixel_makes_the_image_nan(
 def test_nothing_waits_for_the_device(restorer: Restorer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tensors without values: whatever would read one raises."""
     # autocast knows no such device, and keeps what it is asked on the host
-    ours = "bands", "defocus", "front", "ise", "mosaic", "motion", "restorer", "streaks", "zoom"
-    for module in ours:
+    for module in ("bands", "front", "ise", "mosaic", "motion", "restorer", "streaks", "zoom"):
         name = f"vrdir_plug.{module}.full_precision"
         monkeypatch.setattr(name, lambda like: nullcontext())
     if not restorer.config.published:

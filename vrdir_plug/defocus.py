@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .bands import LEAK, full_precision, idle, linear, zeroed
+from .bands import LEAK, linear, zeroed
 from .fourier import power
-from .motion import FLOOR, moving_windows
-from .response import filtered_with, frequencies, kernels_of, tapered
-from .zoom import Lengths, lengths_of
+from .motion import FLOOR, InverseFilter
+from .motion import SIDE as SEEN  # of the windows in which the spectrum is taken
+from .response import frequencies, kernels_of
+from .zoom import Lengths
 
-SEEN = 64  # pixels of a side of the windows in which the spectrum is taken
 RINGS = 45  # distances from frequency zero in it, but the zeroth: cycles in SEEN pixels
 SIDE = 128  # of the response, in pixels
 REACH = SIDE // 2 - 1  # of its kernel, pixels
@@ -88,7 +88,7 @@ def between(values: Tensor, places: Tensor) -> Tensor:
     return torch.lerp(below, above, places - low)
 
 
-class DefocusFilter(nn.Module):
+class DefocusFilter(InverseFilter):
     """Ours: an image that was out of focus is brought back into it.
 
     A lens makes a disc of every point; what that leaves of the power spectrum has dark rings, whose
@@ -99,6 +99,7 @@ class DefocusFilter(nn.Module):
     much finer as 63 pixels are than 15. At first there is no disc.
     """
 
+    reach = REACH
     # at least, of the power; more by the cube of the radius, for inverses reach further
     noise = 3e-4, 3.2e-6
     fine = 1e-3  # the power of a photograph where a disc leaves little
@@ -113,16 +114,6 @@ class DefocusFilter(nn.Module):
         with torch.no_grad():
             torch.as_tensor(out.bias)[-1] = 8.0
         self.asks: Any = nn.ModuleList([into, hidden, out])
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) -> the same in float32, not clamped."""
-        with full_precision(images):
-            images = images.float()
-            disc = self.seen_in(tapered(moving_windows(images)), lengths_of(images))
-            if idle(disc.share):
-                return images
-            wide = F.pad(images, (REACH,) * 4, mode="replicate")
-            return filtered_with(wide, self.kernels(disc))
 
     def seen_in(self, planes: Tensor, whole: Lengths) -> Disc:
         """The disc that the windows of images of this height and width show: what `tapered` gives.
@@ -150,8 +141,8 @@ class DefocusFilter(nn.Module):
         found = F.leaky_relu(linear(into, known), LEAK)
         return linear(out, F.leaky_relu(linear(hidden, found), LEAK))
 
-    def kernels(self, disc: Disc) -> Tensor:
-        """(N, 2 REACH + 1, 2 REACH + 1), keeping the mean."""
+    def kernels(self, planes: Tensor, disc: Disc) -> Tensor:
+        """(N, 2 REACH + 1, 2 REACH + 1), keeping the mean: the disc says all of it."""
         left = discs_left(disc.chances.device)
         # what is less likely costs more than recognisers gain of its doubt
         chances = disc.chances.square()

@@ -78,7 +78,27 @@ def profiles_of(planes: Tensor) -> Tensor:
     return torch.stack(parts, 1)
 
 
-class MotionFilter(nn.Module):
+class InverseFilter(nn.Module):
+    """Takes a blur back that is the same all over an image, by what the spectrum of its windows
+    shows: `seen_in` says what, and how much of it is done, `kernels` with what it is convolved."""
+
+    reach: int  # of the kernels, pixels
+    seen_in: Any
+    kernels: Any
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) -> the same in float32, not clamped."""
+        with full_precision(images):
+            images = images.float()
+            planes = tapered(moving_windows(images))
+            seen = self.seen_in(planes, lengths_of(images))
+            if idle(seen.share):
+                return images
+            wide = F.pad(images, (self.reach,) * 4, mode="replicate")
+            return filtered_with(wide, self.kernels(planes, seen))
+
+
+class MotionFilter(InverseFilter):
     """Ours: what a straight move of the camera took of an image along its way is given back.
 
     The power spectrum shows the way, and what the move left of each frequency along it; a small
@@ -92,6 +112,7 @@ class MotionFilter(nn.Module):
     is no move.
     """
 
+    reach = REACH
     most = 3.0  # logarithm of what is left, or of a gain
     least, surely = 0.8, 0.95  # chance of a move: nothing is done, all of it
 
@@ -101,17 +122,6 @@ class MotionFilter(nn.Module):
         layers = nn.Conv2d(into, WIDTH, 1), nn.Conv2d(WIDTH, WIDTH, 1)
         self.asks: Any = nn.ModuleList([*layers, zeroed(nn.Conv2d(WIDTH, 2 * BINS + 1, 1))])
         self.still = nn.Parameter(torch.tensor(8.0))  # the score of there being no move
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) -> the same in float32, not clamped."""
-        with full_precision(images):
-            images = images.float()
-            planes = tapered(moving_windows(images))
-            move = self.seen_in(planes, lengths_of(images))
-            if idle(move.share):
-                return images
-            wide = F.pad(images, (REACH,) * 4, mode="replicate")
-            return filtered_with(wide, self.kernels(planes, move))
 
     def seen_in(self, planes: Tensor, whole: Lengths) -> Move:
         """The move that the windows of images of this height and width show: what `tapered`

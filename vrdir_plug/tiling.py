@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import defocus, motion, noise, streaks
+from . import motion, noise, streaks
 from .bands import (
     CELL,
     bands_of,
@@ -180,8 +180,8 @@ class Walk:
             self.image = self.without_mosaic()
             self.zoom = self.restorer.zoom_filter.gains(profiles_in(self.image, self.whole))
             self.image = self.without_zoom()
-            self.image = self.without_motion()
-            self.image = self.without_disc()
+            self.image = self.without_blur(self.restorer.motion_filter)
+            self.image = self.without_blur(self.restorer.defocus_filter)
             self.streaks = self.restorer.streak_filter.share(self.see_streaks())
             means, self.impulses = self.see_impulses()
             self.blocking = blocking_of(self.see_steps())
@@ -231,33 +231,21 @@ class Walk:
             made.append(pixels + change - pixels.mean(1, keepdim=True))
         return torch.cat(made, 2)
 
-    def without_motion(self) -> Tensor:
-        """The image; if it is moved, a copy that is not, in whole cells."""
-        motion_filter = self.restorer.motion_filter
+    def without_blur(self, inverse: motion.InverseFilter) -> Tensor:
+        """The image; if it is blurred as this filter takes back, a copy that is not, in whole
+        cells."""
         planes = tapered(self.squares_at(motion.moving_places))
-        move = motion_filter.seen_in(planes, self.whole)
-        if not bool(move.share.any()):
+        seen = inverse.seen_in(planes, self.whole)
+        if not bool(seen.share.any()):
             return self.image
-        return self.everywhere_by(motion_filter.kernels(planes, move), motion.REACH)
-
-    def without_disc(self) -> Tensor:
-        """The image; if it is out of focus, a copy that is not, in whole cells."""
-        defocus_filter = self.restorer.defocus_filter
-        planes = tapered(self.squares_at(motion.moving_places))
-        disc = defocus_filter.seen_in(planes, self.whole)
-        if not bool(disc.share.any()):
-            return self.image
-        return self.everywhere_by(defocus_filter.kernels(disc), defocus.REACH)
-
-    def everywhere_by(self, kernels: Tensor, margin: int) -> Tensor:
-        """A copy of the image, convolved with kernels that reach so many pixels."""
+        kernels = inverse.kernels(planes, seen)
         height, width = self.size
-        reach = -(-margin // CELL)
+        reach = -(-inverse.reach // CELL)
         made = self.image.new_empty(1, 3, CELL * height, CELL * width, dtype=torch.float32)
         for window in self.windows:
             wide = window.widened(reach, self.size)
             # repeated where the image ends alone: what is beyond that is not seen
-            pixels = F.pad(self.sharp(wide), (margin,) * 4, mode="replicate")
+            pixels = F.pad(self.sharp(wide), (inverse.reach,) * 4, mode="replicate")
             within = window.within(wide)
             filtered = filtered_with(pixels, kernels)
             window.pixels_of(made).copy_(within.pixels_of(filtered))
