@@ -205,7 +205,8 @@ class NoiseFilter(nn.Module):
     def kept(self, frequencies: Tensor, noise: Tensor, threshold: float) -> Tensor:
         """Squares' frequencies (2 kept, 2 kept, count, h, w), variances of the noise in them
         (count, h, w) -> planes of what is above it (count, H, W)."""
-        limit = threshold**2 * noise + 1e-9
+        # clamped, too: the exporter to ONNX takes so small a term for none, and 0 / 0 is no number
+        limit = (threshold**2 * noise + 1e-9).clamp(min=1e-9)
         kept = frequencies.square() / (2 * self.soft * limit) - (1 / self.soft - 1) / 2
         mean = F.pad(limit.new_ones(1, 1), (0, len(frequencies) - 1) * 2)[..., None, None, None]
         kept = kept.clamp(0, 1).maximum(mean)
