@@ -48,10 +48,9 @@ def blocking_of(steps: Tensor) -> Blocking:
     sums, counts = steps.unbind(2)
     means = (sums / counts.clamp(min=1)).sort(2).values
     others, largest = means[..., :-1], means[..., -1]
-    mean = others.mean(2, keepdim=True)
-    more = largest - mean[..., 0]
+    more = largest - others.mean(2)
     # what scenes do to all places alike says how far one is off by chance
-    deviation = (others - mean).square().mean(2).sqrt()
+    deviation = others.std(2, correction=0)
     sure = (more / (deviation + SAME)).amin(1)
     none, all_of_it = SURE
     share = ((sure - none) / (all_of_it - none)).clamp(0, 1) * (counts.amin((1, 2)) >= ENOUGH)
