@@ -23,6 +23,7 @@ from .bands import (
     conv,
     cropped,
     full_precision,
+    idle,
     image_of,
     linear,
     plus_product,
@@ -146,10 +147,11 @@ def check_images(images: Tensor) -> None:
 
 
 class Judged(NamedTuple):
-    """What is known of images before they are enhanced: their bands (N, 48, h, w), normalised;
-    local amplitudes and logits for FGM (N, 48, grid, grid), (N, branches); their spectrum
-    (N, SPECTRUM); what shares of the branches the whole image asks for (N, branches); what `Worth`
-    is told of them (N, known); how degraded they are (N,)."""
+    """What is known of images before they are enhanced: their bands (N, 48, h, w), filtered and in
+    another light, in float32; local amplitudes and logits for FGM (N, 48, grid, grid),
+    (N, branches); their spectrum (N, SPECTRUM); what shares of the branches the whole image asks
+    for (N, branches); what `Worth` is told of them (N, known); how degraded they are (N,), and how
+    much of the enhancement they need (N,)."""
 
     bands: Tensor
     amplitude: Tensor
@@ -158,15 +160,17 @@ class Judged(NamedTuple):
     shares: Tensor
     told: Tensor
     degradation: Tensor
+    needed: Tensor
 
 
 class Worth(Judgement):
-    """Ours: whether a recogniser sees more in an image that is restored, by all that is known of it
-    before E.
+    """Ours: whether a recogniser sees more in an image that is restored, or enhanced behind filters
+    and light, by all that is known of it before DNC and E.
 
     What can be seen of a degradation is not what can be mended: behind frost, or where lines are
-    bent, as in soft or pale photographs that nothing was done to, restoring may only do harm. The
-    teachers tell in training; at first every image is worth it.
+    bent, as in soft or pale photographs that nothing was done to, restoring may only do harm. And
+    where filters mend what is there to be mended, E, ISE and SAD may. The teachers tell in
+    training; at first every image is worth it.
     """
 
     def __init__(self, branches: int) -> None:
@@ -214,9 +218,15 @@ class Rebuilt(NamedTuple):
     given: Tensor
 
 
-def as_they_came(rebuilt: Rebuilt, images: Tensor) -> Tensor:
+def as_needed(bands: Tensor, enhanced: Tensor, needed: Tensor) -> Tensor:
+    """Bands (N, 48, h, w) of which that share (N,) is enhanced, in the precision of these."""
+    needed = needed[:, None, None, None].to(enhanced.dtype)
+    return torch.lerp(bands.to(enhanced.dtype), enhanced, needed)
+
+
+def as_they_came(restored: Tensor, images: Tensor) -> Tensor:
     """Restored images clamped, in the size, precision and layout of those that came."""
-    restored = cropped(rebuilt.images.clamp(0, 1), *images.shape[-2:])
+    restored = cropped(restored.clamp(0, 1), *images.shape[-2:])
     # a model may `.view` what it is given
     return torch.empty_like(images).copy_(restored)
 
@@ -235,8 +245,7 @@ class Restorer(nn.Module):
             `Restorer.from_pretrained` brings trained ones.
         mode: how images below the config's `bypass` come back as they were. "select" restores
             every image and then takes which of the two it should be: one graph, and on a GPU always
-            the same time (a CPU leaves out what takes noise and streaks away where there are
-            none). "skip" does not compute E and all behind it for them; a GPU waits until it
+            the same time (a CPU leaves out what no image of the batch needs). "skip" does not compute E and all behind it for them; a GPU waits until it
             is known which they are. Under torch.compile, torch.export and torch.jit.trace it
             selects. The pixels are the same.
     """
@@ -256,6 +265,7 @@ class Restorer(nn.Module):
         self.decoder = decoder(self.config)
         self.gains: Any = None if self.config.published else BandGains(self.config.branches)
         self.worth: Any = None if self.config.published else Worth(self.config.branches)
+        self.needs: Any = None if self.config.published else Worth(self.config.branches)
         self.zoom_filter: Any = None if self.config.published else ZoomFilter()
         self.motion_filter: Any = None if self.config.published else MotionFilter()
         self.defocus_filter: Any = None if self.config.published else DefocusFilter()
@@ -282,13 +292,15 @@ class Restorer(nn.Module):
         if images.shape[0] == 0:
             return images
         padded = self.padded(images.to(self.dtype))
-        if self.config.bypass == 0:
-            return as_they_came(self.rebuild(padded), images)
+        if self.config.published:
+            return as_they_came(self.rebuild(padded).images, images)
         judged = self.judge(padded)
+        if self.config.bypass == 0:
+            return as_they_came(self.restored(judged), images)
         if self.mode == "skip" and not recorded():
             return self.restore_degraded(images, judged)
         clean = judged.degradation < self.config.bypass
-        restored = as_they_came(self.enhance(judged), images)
+        restored = as_they_came(self.restored(judged), images)
         return torch.where(clean[:, None, None, None], images, restored)
 
     def restore_degraded(self, images: Tensor, judged: Judged) -> Tensor:
@@ -296,9 +308,15 @@ class Restorer(nn.Module):
         restored = images.clone()
         degraded = judged.degradation >= self.config.bypass
         if degraded.any():
-            some = self.enhance(Judged(*(part[degraded] for part in judged)))
+            some = self.restored(Judged(*(part[degraded] for part in judged)))
             restored[degraded] = as_they_came(some, images[degraded])
         return restored
+
+    def restored(self, judged: Judged) -> Tensor:
+        """The images that `enhance` gives; where none needs more, as filters and light left them."""
+        if idle(judged.needed):
+            return image_of(judged.bands)
+        return self.enhance(judged).images
 
     def degradation(self, images: Tensor) -> Tensor:
         """How degraded each image is taken to be, as far as restoring it helps a recogniser.
@@ -326,10 +344,10 @@ class Restorer(nn.Module):
         """
         if self.config.published:
             return self.rebuild_as_published(images, branch)
-        return self.enhance(self.judge(images, branch), branch)
+        return self.enhance(self.judge(images), branch)
 
-    def judge(self, images: Tensor, branch: Tensor | None = None) -> Judged:
-        """The first part of `rebuild`: all that is done to the pixels before E."""
+    def judge(self, images: Tensor) -> Judged:
+        """The first part of `rebuild`: all that filters and light do to the pixels."""
         cleared, gains = self.cleared(images)
         filtered, known = self.pixel_filter(cleared)
         unlit = bands_of(filtered)
@@ -343,9 +361,8 @@ class Restorer(nn.Module):
             shares = prior.softmax(1)
             told = self.worth.told(known, seen, prior, changes, gains)
             degradation = degradation_of(shares, changes, self.worth.chance(told))
-        bands = self.pixel_dnc(bands, energy, seen, shares if branch is None else branch)
-        bands = bands.to(images.dtype)
-        return Judged(bands, amplitude, prior, seen, shares, told, degradation)
+            needed = self.needs.share(told)
+        return Judged(bands, amplitude, prior, seen, shares, told, degradation, needed)
 
     def cleared(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What PixelFilter is given, images in float32 without large pixels, zoom, motion and
@@ -369,16 +386,21 @@ class Restorer(nn.Module):
         return normalised
 
     def enhance(self, judged: Judged, branch: Tensor | None = None) -> Rebuilt:
-        """The second part: E, FGM, ISE's blocks and SAD, on all images that are given."""
-        features = self.encoder(judged.bands)  # (N, C, H/4, W/4)
+        """The second part: PixelDNC, E, FGM, ISE's blocks and SAD, on all images that are given, as
+        much of it as each needs."""
+        shares = judged.shares if branch is None else branch
+        with full_precision(judged.bands):
+            given = self.pixel_dnc(judged.bands, judged.bands.square(), judged.seen, shares)
+        given = given.to(self.dtype)
+        features = self.encoder(given)  # (N, C, H/4, W/4)
         gate = self.ise.fgm(features, judged.amplitude, judged.prior)
         enhanced = self.ise(features, used(gate, branch), judged.seen)
         if self.config.skip:
-            bands = judged.bands + self.decoder(enhanced - features)
+            bands = given + self.decoder(enhanced - features)
         else:
             bands = self.decoder(enhanced)
-        bands = self.gains(bands, judged.shares if branch is None else branch, judged.seen)
-        return Rebuilt(image_of(bands), gate, judged.shares, enhanced, judged.bands)
+        bands = as_needed(judged.bands, self.gains(bands, shares, judged.seen), judged.needed)
+        return Rebuilt(image_of(bands), gate, judged.shares, enhanced, given)
 
     def rebuild_as_published(self, images: Tensor, branch: Tensor | None) -> Rebuilt:
         """From nothing but the features."""

@@ -36,7 +36,7 @@ from .front import FINE, colour_moments, mapped, with_blocking
 from .ise import Block
 from .mosaic import Blocks, blocks_of, interpolated, mosaics, steps_of
 from .response import REACH, filtered_by, filtered_with, places, power_spectrum, squares, tapered
-from .restorer import Restorer, changes_of, check_images, degradation_of
+from .restorer import Restorer, as_needed, changes_of, check_images, degradation_of
 from .zoom import Lengths, along_rays, profiles_in
 
 SIDE = 1024
@@ -185,25 +185,38 @@ class Walk:
             self.streaks = self.restorer.streak_filter.share(self.see_streaks())
             means, self.impulses = self.see_impulses()
             self.blocking = blocking_of(self.see_steps())
-            known = self.restorer.pixel_filter.known_of(means)
+            known = self.restorer.pixel_filter.known_of(means, self.blocking)
             self.response = self.restorer.pixel_filter.asked(known, self.see_power(known))
         self.lighting = self.see_light()
         amplitude, seen = self.see_pixels()
         shares, bypass = self.prior.softmax(1), self.restorer.config.bypass
         worth = self.restorer.worth
-        chance = worth.chance(worth.told(known, seen, self.prior, self.changes, self.zoom))
-        if bypass and bool(degradation_of(shares, self.changes, chance) < bypass):
+        told = worth.told(known, seen, self.prior, self.changes, self.zoom)
+        if bypass and bool(degradation_of(shares, self.changes, worth.chance(told)) < bypass):
             place.copy_(self.came)
             return
+        for window, bands in self.restored(amplitude, seen, self.restorer.needs.share(told)):
+            target = place[..., CELL * window.top :, CELL * window.left :]
+            pixels = image_of(bands).clamp(0, 1)
+            target = target[..., : pixels.shape[2], : pixels.shape[3]]
+            target.copy_(pixels[..., : target.shape[2], : target.shape[3]])
+
+    def restored(
+        self, amplitude: Tensor, seen: Tensor, needed: Tensor
+    ) -> Iterator[tuple[Window, Tensor]]:
+        """The bands (1, 48, h, w) of each window, as `Restorer.restored` has them."""
+        if not bool(needed):
+            for window in self.windows:
+                yield window, self.given(window)
+            return
+        shares = self.prior.softmax(1)
         features, gate = self.see_features(amplitude)
         enhanced = features
         for block in self.restorer.ise.blocks:
             enhanced = self.enhance(block, enhanced, gate, seen)  # type: ignore[arg-type]
         for window, bands in self.decoded(features, enhanced):
-            target = place[..., CELL * window.top :, CELL * window.left :]
-            pixels = image_of(self.restorer.gains(bands, shares, seen)).clamp(0, 1)
-            target = target[..., : pixels.shape[2], : pixels.shape[3]]
-            target.copy_(pixels[..., : target.shape[2], : target.shape[3]])
+            bands = self.restorer.gains(bands, shares, seen)
+            yield window, as_needed(self.given(window), bands, needed)
 
     def without_mosaic(self) -> Tensor:
         """The image; if it is made of large pixels, a copy without them, in whole cells."""

@@ -24,6 +24,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from . import losses
 from .bands import full_precision, image_of
+from .compression import blocking_of, steps_in
 from .config import RestorerConfig
 from .data import Chance, Oftener, Pairs, draw_pairs
 from .defocus import RADII, WHOLES, radii_on, rings_of
@@ -348,7 +349,7 @@ def noises_of(restorer: Restorer, pairs: Pairs) -> Choice:
     pixel_filter = restorer.pixel_filter
     with full_precision(pairs.degraded):
         images, _ = restorer.cleared(pairs.degraded)
-        mended, known = pixel_filter.without_impulses(images)
+        mended, known = pixel_filter.without_impulses(images, blocking_of(steps_in(images)))
         noise = pixel_filter.noise_filter
         levels = noise.levels(windows_of(mended))
         without = noise.mended(mended, levels, torch.ones_like(known[:, 0]))
@@ -449,33 +450,39 @@ def whole_loss(
 
 class Valued(NamedTuple):
     """What `Worth` is told of images (N, known), and the divergence of a teacher's answers from
-    those on the clean ones before and after they are restored (N,)."""
+    those on the clean ones (N,) for images as they came, restored by filters and light alone, and
+    by PixelDNC, E, ISE and SAD behind them."""
 
     told: Tensor
     before: Tensor
-    after: Tensor
+    filtered: Tensor
+    enhanced: Tensor
 
 
 @torch.no_grad()
 def valued(restorer: Restorer, pairs: Pairs, teacher: Teacher) -> Valued:
     """Nothing but `Worth` learns what restoring is worth, so all of it is known beforehand."""
     judged = restorer.judge(pairs.degraded)
-    restored = restorer.enhance(judged).images.clamp(0, 1)
+    enhanced = restorer.enhance(judged._replace(needed=torch.ones_like(judged.needed)))
     wanted = teacher(pairs.clean)[-1]
-    found = (losses.divergence(teacher(i)[-1], wanted) for i in (pairs.degraded, restored))
-    return Valued(judged.told, *found)
+    shown = pairs.degraded, image_of(judged.bands).clamp(0, 1), enhanced.images.clamp(0, 1)
+    return Valued(judged.told, *(losses.divergence(teacher(i)[-1], wanted) for i in shown))
 
 
 def valued_loss(restorer: Restorer, given: Valued) -> Tensor:
-    """Of the chances that `Worth` gives."""
+    """Of both chances that `Worth` gives: an image is restored as the second one has it."""
     with full_precision(given.told):
-        return losses.worth_loss(restorer.worth.chance(given.told), given.before, given.after)
+        needed = restorer.needs.chance(given.told)
+        after = torch.where(needed > 0.5, given.enhanced, given.filtered)
+        found = losses.worth_loss(restorer.worth.chance(given.told), given.before, after)
+        return found + losses.worth_loss(needed, given.filtered, given.enhanced)
 
 
 def worth_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 12: which images are worth it, by what the teachers see of them restored."""
+    """Stage 12: which images are worth it, by what the teachers see of them restored, and which of
+    these need more than filters and light."""
     given = valued(learner.restorer, pairs, teachers[choose(teachers, generator)])
     return {"worth": valued_loss(learner.restorer, given)}
 
@@ -530,10 +537,11 @@ STREAKS = (
     *(gaussian_noise, shot_noise, speckle_noise),
 )
 NOISES = (gaussian_noise, shot_noise, speckle_noise, low_light)
-# of which what is pale anyhow is hardly told, and what it is often not worth to restore
+# of which what is pale anyhow is hardly told, what it is often not worth to restore, and what needs
+# more than filters
 DOUBTFUL = (
     *(haze, haze, mist, mist, over_exposure, low_contrast, motion_blur, zoom_blur),
-    *(drops, drops, snow, frost, jpeg),
+    *(drops, drops, snow, snow, frost, frost, jpeg, gaussian_blur, glass_blur),
     *((haze, jpeg), (mist, jpeg), (low_light, jpeg)),
 )
 # what takes of the rays alone, and what takes as much of all directions, or of one
@@ -559,7 +567,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("branches", BEHIND, branch_loss, 0.35, 2),
     Stage("ise", BEHIND, whole_loss, 0.23, 2, 0.4, sides=2),
     Stage("gains", (".gains.",), whole_loss, 0.03, 2, 3.0, sides=2),
-    Stage("worth", (".worth.",), worth_loss, 0.05, 2, 1.5, sides=2, oftener=DOUBTFUL),
+    Stage("worth", (".worth.", ".needs."), worth_loss, 0.05, 2, 1.5, sides=2, oftener=DOUBTFUL),
 )
 
 
