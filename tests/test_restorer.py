@@ -249,6 +249,40 @@ def test_images_that_are_not_worth_it_are_not_restored(restorer: Restorer) -> No
     assert torch.equal(restorer(images), images)
 
 
+@pytest.mark.parametrize("restorer", CONFIGS[:3], indirect=True, ids=lambda c: c.profile)
+def test_images_are_enhanced_as_much_as_they_need(restorer: Restorer) -> None:
+    judged = restorer.judge(torch.rand(3, 3, 32, 44))
+    alone = [
+        restorer.enhance(judged._replace(needed=torch.full((3,), share))).images
+        for share in (0.0, 0.25, 1.0)
+    ]
+    torch.testing.assert_close(alone[0], image_of(judged.bands), atol=1e-6, rtol=0)
+    assert (alone[2] - alone[0]).abs().mean() > 1e-2
+    torch.testing.assert_close(alone[1], alone[0].lerp(alone[2], 0.25), atol=1e-5, rtol=0)
+    found = restorer.enhance(judged._replace(needed=torch.tensor([0.25, 1.0, 0.0]))).images
+    for n, share in enumerate((1, 2, 0)):
+        torch.testing.assert_close(found[n], alone[share][n], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("restorer", CONFIGS[:3], indirect=True, ids=lambda c: c.profile)
+@pytest.mark.parametrize("mode", ("select", "skip"))
+def test_what_no_image_needs_is_not_computed(restorer: Restorer, mode: str) -> None:
+    images, computed = torch.rand(2, 3, 32, 44), 0
+
+    def count(*_: Any) -> None:
+        nonlocal computed
+        computed += 1
+
+    restorer.encoder.register_forward_hook(count)
+    restorer.mode, restorer.config = mode, replace(restorer.config, bypass=1e-9)
+    for bias, expected in ((9.0, 1), (-9.0, 0)):
+        nn.init.constant_(restorer.needs[1].bias, bias)
+        computed = 0
+        restored = restorer(images)
+        assert computed == expected
+        torch.testing.assert_close(restored, restorer.rebuild(images).images.clamp(0, 1))
+
+
 @pytest.fixture
 def gated(restorer: Restorer) -> Restorer:
     """Of the images that follow, it takes the first and the third for clean."""

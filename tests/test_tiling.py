@@ -59,6 +59,17 @@ def test_tiles_of_large_pixels_equal_the_whole() -> None:
     torch.testing.assert_close(tiled, expected, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize(("bias", "share"), ((-9.0, 0), (9.0, 1)))
+def test_tiles_are_enhanced_as_the_whole(bias: float, share: int) -> None:
+    """Not at all, or altogether; `moved` does half."""
+    restorer, images = moved(CONFIGS[0]), picture(96, 130)
+    torch.nn.init.constant_(restorer.needs[1].bias, bias)
+    with torch.no_grad():
+        assert restorer.judge(restorer.padded(images)).needed == share
+        expected, tiled = restorer(images), Tiled(restorer, side=48, above=0)(images)
+    torch.testing.assert_close(tiled, expected, atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float16), ids=str)
 def test_tiles_in_half_precision(dtype: torch.dtype) -> None:
     restorer, images = moved(CONFIGS[0]).to(dtype), picture(96, 130)

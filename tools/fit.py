@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -137,10 +138,15 @@ def draw(
     restorer, stage = Restorer.from_pretrained(old), part.stage
     size, drawn = stage.sides * CROP, []
     for step in trange(count // TOGETHER, unit_scale=TOGETHER, unit="image"):
-        chance = Chance.of(seed * 2**32 + step)
+        chance = Chance.of(mixed(seed, step))
         pairs = draw_pairs(images, TOGETHER, size, stage.most, chance, stage.oftener)
         drawn.append(part.drawn(restorer, pairs, teachers, chance.choices))
     torch.save(list(joined(part, drawn)), file)
+
+
+def mixed(*numbers: int) -> int:
+    """One seed of several: a generator on the CPU takes no more than 32 bits of it."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def joined(part: Part, samples: list[Any]) -> Any:

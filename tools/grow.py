@@ -25,6 +25,7 @@ ASKED = tuple(f"pixel_filter.{part}asks.0.weight" for part in ("", "response.", 
 def grown(folder: Path) -> Restorer:
     config = json.loads((folder / CONFIG).read_text())
     del config["format"]
+    config.setdefault("enhanced_from", 0.0)
     restorer = Restorer(RestorerConfig.from_dict(config))
     # Worth, told of numbers in the order that they had then, is to be fitted anew
     old = {k: v for k, v in load_file(folder / MODEL).items() if not k.startswith("worth.")}

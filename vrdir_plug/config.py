@@ -22,6 +22,10 @@ class RestorerConfig:
             that see only the mean, transposed-convolution decoder with a sigmoid).
         bypass: images with a degradation score below this come back bit-identical; 0: none do.
             It is calibrated after training.
+        enhanced_from: images are enhanced (PixelDNC, E, ISE, SAD) where FGM gives the branch
+            before the last, that of blur and compression, a larger share than this, and altogether
+            from twice as much on; others stay as filters and light leave them. 0: all are.
+            It is chosen after training, which enhances all.
     """
 
     profile: str
@@ -32,6 +36,7 @@ class RestorerConfig:
     skip: bool = True
     published: bool = False
     bypass: float = 0.0
+    enhanced_from: float = 0.0
 
     def __post_init__(self) -> None:
         sizes = [self.channels, self.branches, *(w for widths in self.units for w in widths)]
@@ -43,10 +48,12 @@ class RestorerConfig:
             raise ValueError(f"expected 4 channels or more, 1 to 8 units of up to 4 widths: {self}")
         if self.grid not in range(257):
             raise ValueError(f"grid must be a whole number from 0 to 256, came {self.grid}")
-        if not 0 <= self.bypass <= 1:
-            raise ValueError(f"bypass must be a score from 0 to 1, came {self.bypass}")
-        if self.published and self.bypass:
-            raise ValueError("the published gate has no clean branch to tell a bypass: set 0")
+        for name in ("bypass", "enhanced_from"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must be a score from 0 to 1, came {value}")
+            if self.published and value:
+                raise ValueError(f"the published gate has no branch to tell {name}: set 0")
         if self.published and self.skip:
             raise ValueError("the published decoder has no input skip: set skip=False")
 

@@ -164,13 +164,12 @@ class Judged(NamedTuple):
 
 
 class Worth(Judgement):
-    """Ours: whether a recogniser sees more in an image that is restored, or enhanced behind filters
-    and light, by all that is known of it before DNC and E.
+    """Ours: whether a recogniser sees more in an image that is restored, by all that is known of it
+    before DNC and E.
 
     What can be seen of a degradation is not what can be mended: behind frost, or where lines are
-    bent, as in soft or pale photographs that nothing was done to, restoring may only do harm. And
-    where filters mend what is there to be mended, E, ISE and SAD may. The teachers tell in
-    training; at first every image is worth it.
+    bent, as in soft or pale photographs that nothing was done to, restoring may only do harm. The
+    teachers tell in training; at first every image is worth it.
     """
 
     def __init__(self, branches: int) -> None:
@@ -218,12 +217,6 @@ class Rebuilt(NamedTuple):
     given: Tensor
 
 
-def as_needed(bands: Tensor, enhanced: Tensor, needed: Tensor) -> Tensor:
-    """Bands (N, 48, h, w) of which that share (N,) is enhanced, in the precision of these."""
-    needed = needed[:, None, None, None].to(enhanced.dtype)
-    return torch.lerp(bands.to(enhanced.dtype), enhanced, needed)
-
-
 def as_they_came(restored: Tensor, images: Tensor) -> Tensor:
     """Restored images clamped, in the size, precision and layout of those that came."""
     restored = cropped(restored.clamp(0, 1), *images.shape[-2:])
@@ -245,9 +238,10 @@ class Restorer(nn.Module):
             `Restorer.from_pretrained` brings trained ones.
         mode: how images below the config's `bypass` come back as they were. "select" restores
             every image and then takes which of the two it should be: one graph, and on a GPU always
-            the same time (a CPU leaves out what no image of the batch needs). "skip" does not compute E and all behind it for them; a GPU waits until it
-            is known which they are. Under torch.compile, torch.export and torch.jit.trace it
-            selects. The pixels are the same.
+            the same time (a CPU leaves out what no image of the batch needs). "skip" computes
+            nothing behind filters and light for them; a GPU waits until it is known which they
+            are. Under torch.compile, torch.export and torch.jit.trace it selects. The pixels are
+            the same.
     """
 
     def __init__(self, config: str | RestorerConfig = "fast", mode: str = "select"):
@@ -265,7 +259,6 @@ class Restorer(nn.Module):
         self.decoder = decoder(self.config)
         self.gains: Any = None if self.config.published else BandGains(self.config.branches)
         self.worth: Any = None if self.config.published else Worth(self.config.branches)
-        self.needs: Any = None if self.config.published else Worth(self.config.branches)
         self.zoom_filter: Any = None if self.config.published else ZoomFilter()
         self.motion_filter: Any = None if self.config.published else MotionFilter()
         self.defocus_filter: Any = None if self.config.published else DefocusFilter()
@@ -313,10 +306,15 @@ class Restorer(nn.Module):
         return restored
 
     def restored(self, judged: Judged) -> Tensor:
-        """The images that `enhance` gives; where none needs more, as filters and light left them."""
+        """What filters and light left, enhanced as far as it needs that."""
+        if not self.config.enhanced_from:
+            return self.enhance(judged).images
+        lit = image_of(judged.bands)
         if idle(judged.needed):
-            return image_of(judged.bands)
-        return self.enhance(judged).images
+            return lit
+        return torch.lerp(
+            lit, self.enhance(judged).images.float(), judged.needed[:, None, None, None]
+        )
 
     def degradation(self, images: Tensor) -> Tensor:
         """How degraded each image is taken to be, as far as restoring it helps a recogniser.
@@ -361,8 +359,13 @@ class Restorer(nn.Module):
             shares = prior.softmax(1)
             told = self.worth.told(known, seen, prior, changes, gains)
             degradation = degradation_of(shares, changes, self.worth.chance(told))
-            needed = self.needs.share(told)
+            needed = self.needed(shares)
         return Judged(bands, amplitude, prior, seen, shares, told, degradation, needed)
+
+    def needed(self, shares: Tensor) -> Tensor:
+        """How much of the enhancement images need (N,), by shares of the branches (N, branches)."""
+        least = self.config.enhanced_from
+        return (shares[:, -2] / least - 1).clamp(0, 1) if least else torch.ones_like(shares[:, -2])
 
     def cleared(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What PixelFilter is given, images in float32 without large pixels, zoom, motion and
@@ -386,8 +389,7 @@ class Restorer(nn.Module):
         return normalised
 
     def enhance(self, judged: Judged, branch: Tensor | None = None) -> Rebuilt:
-        """The second part: PixelDNC, E, FGM, ISE's blocks and SAD, on all images that are given, as
-        much of it as each needs."""
+        """The second part: PixelDNC, E, FGM, ISE's blocks and SAD, on all images that are given."""
         shares = judged.shares if branch is None else branch
         with full_precision(judged.bands):
             given = self.pixel_dnc(judged.bands, judged.bands.square(), judged.seen, shares)
@@ -399,7 +401,7 @@ class Restorer(nn.Module):
             bands = given + self.decoder(enhanced - features)
         else:
             bands = self.decoder(enhanced)
-        bands = as_needed(judged.bands, self.gains(bands, shares, judged.seen), judged.needed)
+        bands = self.gains(bands, shares, judged.seen)
         return Rebuilt(image_of(bands), gate, judged.shares, enhanced, given)
 
     def rebuild_as_published(self, images: Tensor, branch: Tensor | None) -> Rebuilt:

@@ -36,7 +36,7 @@ from .front import FINE, colour_moments, mapped, with_blocking
 from .ise import Block
 from .mosaic import Blocks, blocks_of, interpolated, mosaics, steps_of
 from .response import REACH, filtered_by, filtered_with, places, power_spectrum, squares, tapered
-from .restorer import Restorer, as_needed, changes_of, check_images, degradation_of
+from .restorer import Restorer, changes_of, check_images, degradation_of
 from .zoom import Lengths, along_rays, profiles_in
 
 SIDE = 1024
@@ -195,7 +195,7 @@ class Walk:
         if bypass and bool(degradation_of(shares, self.changes, worth.chance(told)) < bypass):
             place.copy_(self.came)
             return
-        for window, bands in self.restored(amplitude, seen, self.restorer.needs.share(told)):
+        for window, bands in self.restored(amplitude, seen, self.restorer.needed(shares)):
             target = place[..., CELL * window.top :, CELL * window.left :]
             pixels = image_of(bands).clamp(0, 1)
             target = target[..., : pixels.shape[2], : pixels.shape[3]]
@@ -216,7 +216,7 @@ class Walk:
             enhanced = self.enhance(block, enhanced, gate, seen)  # type: ignore[arg-type]
         for window, bands in self.decoded(features, enhanced):
             bands = self.restorer.gains(bands, shares, seen)
-            yield window, as_needed(self.given(window), bands, needed)
+            yield window, torch.lerp(self.given(window), bands.float(), needed)
 
     def without_mosaic(self) -> Tensor:
         """The image; if it is made of large pixels, a copy without them, in whole cells."""

@@ -450,39 +450,33 @@ def whole_loss(
 
 class Valued(NamedTuple):
     """What `Worth` is told of images (N, known), and the divergence of a teacher's answers from
-    those on the clean ones (N,) for images as they came, restored by filters and light alone, and
-    by PixelDNC, E, ISE and SAD behind them."""
+    those on the clean ones before and after they are restored (N,)."""
 
     told: Tensor
     before: Tensor
-    filtered: Tensor
-    enhanced: Tensor
+    after: Tensor
 
 
 @torch.no_grad()
 def valued(restorer: Restorer, pairs: Pairs, teacher: Teacher) -> Valued:
     """Nothing but `Worth` learns what restoring is worth, so all of it is known beforehand."""
     judged = restorer.judge(pairs.degraded)
-    enhanced = restorer.enhance(judged._replace(needed=torch.ones_like(judged.needed)))
+    restored = restorer.restored(judged).clamp(0, 1)
     wanted = teacher(pairs.clean)[-1]
-    shown = pairs.degraded, image_of(judged.bands).clamp(0, 1), enhanced.images.clamp(0, 1)
-    return Valued(judged.told, *(losses.divergence(teacher(i)[-1], wanted) for i in shown))
+    found = (losses.divergence(teacher(i)[-1], wanted) for i in (pairs.degraded, restored))
+    return Valued(judged.told, *found)
 
 
 def valued_loss(restorer: Restorer, given: Valued) -> Tensor:
-    """Of both chances that `Worth` gives: an image is restored as the second one has it."""
+    """Of the chances that `Worth` gives."""
     with full_precision(given.told):
-        needed = restorer.needs.chance(given.told)
-        after = torch.where(needed > 0.5, given.enhanced, given.filtered)
-        found = losses.worth_loss(restorer.worth.chance(given.told), given.before, after)
-        return found + losses.worth_loss(needed, given.filtered, given.enhanced)
+        return losses.worth_loss(restorer.worth.chance(given.told), given.before, given.after)
 
 
 def worth_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 12: which images are worth it, by what the teachers see of them restored, and which of
-    these need more than filters and light."""
+    """Stage 12: which images are worth it, by what the teachers see of them restored."""
     given = valued(learner.restorer, pairs, teachers[choose(teachers, generator)])
     return {"worth": valued_loss(learner.restorer, given)}
 
@@ -567,7 +561,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("branches", BEHIND, branch_loss, 0.35, 2),
     Stage("ise", BEHIND, whole_loss, 0.23, 2, 0.4, sides=2),
     Stage("gains", (".gains.",), whole_loss, 0.03, 2, 3.0, sides=2),
-    Stage("worth", (".worth.", ".needs."), worth_loss, 0.05, 2, 1.5, sides=2, oftener=DOUBTFUL),
+    Stage("worth", (".worth.",), worth_loss, 0.05, 2, 1.5, sides=2, oftener=DOUBTFUL),
 )
 
 
