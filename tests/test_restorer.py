@@ -250,37 +250,48 @@ def test_images_that_are_not_worth_it_are_not_restored(restorer: Restorer) -> No
 
 
 @pytest.mark.parametrize("restorer", CONFIGS[:3], indirect=True, ids=lambda c: c.profile)
-def test_images_are_enhanced_as_much_as_they_need(restorer: Restorer) -> None:
-    judged = restorer.judge(torch.rand(3, 3, 32, 44))
-    alone = [
-        restorer.enhance(judged._replace(needed=torch.full((3,), share))).images
-        for share in (0.0, 0.25, 1.0)
-    ]
-    torch.testing.assert_close(alone[0], image_of(judged.bands), atol=1e-6, rtol=0)
-    assert (alone[2] - alone[0]).abs().mean() > 1e-2
-    torch.testing.assert_close(alone[1], alone[0].lerp(alone[2], 0.25), atol=1e-5, rtol=0)
-    found = restorer.enhance(judged._replace(needed=torch.tensor([0.25, 1.0, 0.0]))).images
-    for n, share in enumerate((1, 2, 0)):
-        torch.testing.assert_close(found[n], alone[share][n], atol=1e-5, rtol=0)
+def test_images_are_enhanced_as_far_as_fgm_gives_them_to_the_branch_of_blur(
+    restorer: Restorer,
+) -> None:
+    images = torch.rand(3, 3, 32, 48) * torch.tensor([1, 0.5, 0.1])[:, None, None, None]
+    judged = restorer.judge(images)
+    assert (judged.needed == 1).all()  # before it was said from which share on
+    lit, enhanced = image_of(judged.bands), restorer.enhance(judged).images
+    assert (enhanced - lit).abs().mean((1, 2, 3)).min() > 1e-2
+    for least in (0.01, *(judged.shares[:, 3].detach() / 1.25).tolist(), 1.0):
+        restorer.config = replace(restorer.config, enhanced_from=least)
+        needed = (judged.shares[:, 3] / least - 1).clamp(0, 1)
+        both = zip(lit, enhanced, needed.tolist(), strict=True)
+        expected = torch.stack([a.lerp(b, w) for a, b, w in both])
+        torch.testing.assert_close(restorer(images), expected.clamp(0, 1), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("restorer", CONFIGS[:3], indirect=True, ids=lambda c: c.profile)
 @pytest.mark.parametrize("mode", ("select", "skip"))
 def test_what_no_image_needs_is_not_computed(restorer: Restorer, mode: str) -> None:
-    images, computed = torch.rand(2, 3, 32, 44), 0
+    images, computed = torch.rand(2, 3, 32, 48), []
+    restorer.encoder.register_forward_hook(lambda *_: computed.append(1))
+    most = float(restorer.judge(images).shares[:, 3].detach().max())
+    restorer.mode = mode
+    for least, times in ((0.9 * most, 1), (1.1 * most, 0)):
+        restorer.config = replace(restorer.config, bypass=1e-9, enhanced_from=least)
+        computed.clear()
+        restorer(images)
+        assert len(computed) == times
 
-    def count(*_: Any) -> None:
-        nonlocal computed
-        computed += 1
 
-    restorer.encoder.register_forward_hook(count)
-    restorer.mode, restorer.config = mode, replace(restorer.config, bypass=1e-9)
-    for bias, expected in ((9.0, 1), (-9.0, 0)):
-        nn.init.constant_(restorer.needs[1].bias, bias)
-        computed = 0
-        restored = restorer(images)
-        assert computed == expected
-        torch.testing.assert_close(restored, restorer.rebuild(images).images.clamp(0, 1))
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    (
+        ({"enhanced_from": 1.5}, "enhanced_from must be a score from 0 to 1, came 1.5"),
+        ({"bypass": -0.1}, "bypass must be a score from 0 to 1, came -0.1"),
+    ),
+)
+def test_scores_of_a_config_are_shares(changed: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(CONFIGS[0], **changed)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=f"no branch to tell {next(iter(changed))}: set 0"):
+        replace(CONFIGS[3], **dict.fromkeys(changed, 0.5))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -345,9 +356,6 @@ def test_an_unknown_mode_is_refused() -> None:
 def test_the_published_network_has_no_degradation_score() -> None:
     with pytest.raises(ValueError, match="no branch for clean"):
         Restorer(CONFIGS[3]).degradation(torch.rand(1, 3, 8, 8))
-    for bypass, message in ((0.1, "no clean branch"), (1.5, "from 0 to 1")):
-        with pytest.raises(ValueError, match=message):
-            replace(CONFIGS[3], bypass=bypass)
 
 
 def test_the_strength_of_the_spatial_unit_is_a_share_of_its_change() -> None:

@@ -59,14 +59,15 @@ def test_tiles_of_large_pixels_equal_the_whole() -> None:
     torch.testing.assert_close(tiled, expected, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize(("bias", "share"), ((-9.0, 0), (9.0, 1)))
-def test_tiles_are_enhanced_as_the_whole(bias: float, share: int) -> None:
-    """Not at all, or altogether; `moved` does half."""
+@pytest.mark.parametrize("needed", (0.0, 0.25))
+def test_tiles_are_enhanced_as_the_whole(needed: float) -> None:
     restorer, images = moved(CONFIGS[0]), picture(96, 130)
-    torch.nn.init.constant_(restorer.needs[1].bias, bias)
     with torch.no_grad():
-        assert restorer.judge(restorer.padded(images)).needed == share
+        judged = restorer.judge(restorer.padded(images))
+        least = float(judged.shares[0, 3]) / (1 + needed) * 1.0001
+        restorer.config = replace(restorer.config, enhanced_from=least)
         expected, tiled = restorer(images), Tiled(restorer, side=48, above=0)(images)
+        assert (expected - restorer.enhance(judged).images[..., :130]).abs().mean() > 1e-3
     torch.testing.assert_close(tiled, expected, atol=1e-4, rtol=0)
 
 

@@ -43,6 +43,23 @@ class Patches(nn.Module):
         return 40 * self.second(self.first(images).relu()).mean((2, 3))
 
 
+def test_processes_of_other_seeds_draw_other_samples(tmp_path: Path) -> None:
+    dice = np.random.default_rng(0)
+    for n in range(3):
+        pixels = dice.integers(0, 256, (240, 240, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{n}.png")
+    Restorer("fast").half().save_pretrained(tmp_path / "old")
+    drawn = []
+    for seed in (0, 1, 1):
+        fit.draw(fit.PARTS["noise"], tmp_path / "old", tmp_path / "x", [tmp_path], [], 32, seed)
+        drawn.append(torch.load(tmp_path / "x")[0])
+    first, second, again = drawn
+    assert torch.equal(second, again)
+    # of another seed all, and of one seed each
+    samples = torch.cat([first, second])
+    assert len(samples.unique(dim=0)) == len(samples) == 64
+
+
 @pytest.mark.parametrize("name", fit.PARTS)
 def test_a_part_is_fitted_to_what_was_drawn(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -245,27 +245,6 @@ def test_an_image_is_worth_it_where_a_teacher_sees_more_in_it_restored() -> None
     assert slopes[0] < -1e-2 and slopes[1] > 1e-2
 
 
-def test_an_image_needs_more_where_a_teacher_sees_more_in_it_enhanced() -> None:
-    """DNC makes all darker, as some had been before."""
-    torch.manual_seed(0)
-    restorer = Restorer(TINY)
-    nn.init.constant_(restorer.pixel_dnc.dnc.bias, -0.1)
-    bright = torch.rand(2, 3, 64, 64)
-
-    def light(images: Tensor) -> list[Tensor]:
-        return [F.pad(40 * images.mean((1, 2, 3))[:, None] - 20, (0, 1))]
-
-    slopes = []
-    for wanted in (0.9 * bright, bright):
-        pairs = data.Pairs(wanted, bright, torch.zeros(2, 5), torch.zeros(2))
-        given = training.valued(restorer, pairs, light)  # type: ignore[arg-type]
-        training.valued_loss(restorer, given).backward()
-        bias = restorer.needs[1].bias
-        slopes.append(float(bias.grad))
-        bias.grad = None
-    assert slopes[0] < -1e-2 and slopes[1] > 1e-2
-
-
 def test_the_ablations_freeze_what_they_say(
     images: list[Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:

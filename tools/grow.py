@@ -19,7 +19,10 @@ from vrdir_plug.config import RestorerConfig
 from vrdir_plug.restorer import Restorer
 from vrdir_plug.weights import CONFIG, MODEL
 
-ASKED = tuple(f"pixel_filter.{part}asks.0.weight" for part in ("", "response.", "noise_filter."))
+ASKED = (
+    *("pixel_filter.asks.0.weight", "pixel_filter.response.asks.0.weight"),
+    "worth.0.weight",
+)
 
 
 def grown(folder: Path) -> Restorer:
@@ -27,9 +30,7 @@ def grown(folder: Path) -> Restorer:
     del config["format"]
     config.setdefault("enhanced_from", 0.0)
     restorer = Restorer(RestorerConfig.from_dict(config))
-    # Worth, told of numbers in the order that they had then, is to be fitted anew
-    old = {k: v for k, v in load_file(folder / MODEL).items() if not k.startswith("worth.")}
-    values = restorer.state_dict() | old
+    values = restorer.state_dict() | load_file(folder / MODEL)
     for name in ASKED:  # what is new stands last, and changes nothing yet
         more = restorer.get_parameter(name).shape[1] - values[name].shape[1]
         values[name] = F.pad(values[name], (0, 0, 0, 0, 0, more))

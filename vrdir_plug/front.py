@@ -89,7 +89,7 @@ class PixelFilter(nn.Module):
     far, deviations = 0.1, 4.0
     still = 1e-3  # a difference of less is none
     most = 2.0  # logarithm of a gain
-    known = SPECTRUM + BANDS + 8  # numbers of an image
+    known = SPECTRUM + BANDS + 7  # numbers of an image
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,20 +111,19 @@ class PixelFilter(nn.Module):
 
     def denoised(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The images without impulses and noise, and what is known of them (N, known)."""
-        blocking = blocking_of(steps_in(images.float()))
-        mended, known = self.without_impulses(images, blocking)
-        share = self.noise_filter.share(known)
+        mended, known = self.without_impulses(images)
+        share, blocking = self.noise_filter.share(known), blocking_of(steps_in(images.float()))
         if not idle(share.maximum(blocking.share)):
             noise = self.noise_filter.levels(windows_of(mended))
             noise, share = with_blocking(noise, share, blocking)
             mended = self.noise_filter.mended(mended, noise, share)
         return mended, known
 
-    def without_impulses(self, images: Tensor, blocking: Blocking) -> tuple[Tensor, Tensor]:
+    def without_impulses(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The images without impulses, and what is known of them (N, known)."""
         change = self.impulses(images)
         means, share = self.statistics(images, change)
-        return self.mended(images, change, share), self.known_of(means, blocking)
+        return self.mended(images, change, share), self.known_of(means)
 
     def impulses(self, images: Tensor) -> Tensor:
         """What to add to images (N, 3, H, W) to take impulses away; 0 where there is none."""
@@ -170,8 +169,8 @@ class PixelFilter(nn.Module):
         response = (1 + torch.einsum("nb,byx->nyx", gains, bands)) * self.response(spectrum, known)
         return response.clamp(max=STRONGEST)
 
-    def known_of(self, means: Tensor, blocking: Blocking) -> Tensor:
-        """What tells blur, noise, large pixels, ragged edges and JPEG apart (N, known)."""
+    def known_of(self, means: Tensor) -> Tensor:
+        """What tells blur, noise, large pixels and ragged edges apart (N, known)."""
         means, edges = means.split([means.shape[1] - 4, 4], 1)
         bands, differences = means.unflatten(1, (4, -1)).split(
             [BANDS, means.shape[1] // 4 - BANDS], 2
@@ -185,8 +184,7 @@ class PixelFilter(nn.Module):
         known = torch.cat([known, *(3 * sparse for sparse in sparsity)], 1)
         along, whole = edges.unflatten(1, (2, 2)).unbind(2)
         coherence = (along + 1e-6) / (whole + 1e-6)
-        told = [0.3 * known, 3 * still.mean(1, keepdim=True), 10 * coherence - 8]
-        return torch.cat([*told, blocking.share[:, None]], 1)
+        return torch.cat([0.3 * known, 3 * still.mean(1, keepdim=True), 10 * coherence - 8], 1)
 
 
 # What is known of the light of an image: moments of its colours on a grid

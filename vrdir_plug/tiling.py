@@ -185,7 +185,7 @@ class Walk:
             self.streaks = self.restorer.streak_filter.share(self.see_streaks())
             means, self.impulses = self.see_impulses()
             self.blocking = blocking_of(self.see_steps())
-            known = self.restorer.pixel_filter.known_of(means, self.blocking)
+            known = self.restorer.pixel_filter.known_of(means)
             self.response = self.restorer.pixel_filter.asked(known, self.see_power(known))
         self.lighting = self.see_light()
         amplitude, seen = self.see_pixels()

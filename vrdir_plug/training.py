@@ -24,7 +24,6 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from . import losses
 from .bands import full_precision, image_of
-from .compression import blocking_of, steps_in
 from .config import RestorerConfig
 from .data import Chance, Oftener, Pairs, draw_pairs
 from .defocus import RADII, WHOLES, radii_on, rings_of
@@ -349,7 +348,7 @@ def noises_of(restorer: Restorer, pairs: Pairs) -> Choice:
     pixel_filter = restorer.pixel_filter
     with full_precision(pairs.degraded):
         images, _ = restorer.cleared(pairs.degraded)
-        mended, known = pixel_filter.without_impulses(images, blocking_of(steps_in(images)))
+        mended, known = pixel_filter.without_impulses(images)
         noise = pixel_filter.noise_filter
         levels = noise.levels(windows_of(mended))
         without = noise.mended(mended, levels, torch.ones_like(known[:, 0]))
@@ -531,11 +530,10 @@ STREAKS = (
     *(gaussian_noise, shot_noise, speckle_noise),
 )
 NOISES = (gaussian_noise, shot_noise, speckle_noise, low_light)
-# of which what is pale anyhow is hardly told, what it is often not worth to restore, and what needs
-# more than filters
+# of which what is pale anyhow is hardly told, and what it is often not worth to restore
 DOUBTFUL = (
     *(haze, haze, mist, mist, over_exposure, low_contrast, motion_blur, zoom_blur),
-    *(drops, drops, snow, snow, frost, frost, jpeg, gaussian_blur, glass_blur),
+    *(drops, drops, snow, frost, jpeg),
     *((haze, jpeg), (mist, jpeg), (low_light, jpeg)),
 )
 # what takes of the rays alone, and what takes as much of all directions, or of one
