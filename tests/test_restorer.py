@@ -284,6 +284,7 @@ def test_what_no_image_needs_is_not_computed(restorer: Restorer, mode: str) -> N
     ("changed", "message"),
     (
         ({"enhanced_from": 1.5}, "enhanced_from must be a score from 0 to 1, came 1.5"),
+        ({"bypass": 1.5}, "bypass must be a score from 0 to 1, came 1.5"),
         ({"bypass": -0.1}, "bypass must be a score from 0 to 1, came -0.1"),
     ),
 )

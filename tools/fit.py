@@ -17,14 +17,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import trange
 
 from vrdir_plug.cli import build_teacher
-from vrdir_plug.data import Chance, Pairs, draw_pairs, read_folder
+from vrdir_plug.data import Chance, Pairs, draw_pairs, mixed, read_folder
 from vrdir_plug.restorer import Restorer
 from vrdir_plug.teachers import Teacher
 from vrdir_plug.training import (
@@ -142,11 +141,6 @@ def draw(
         pairs = draw_pairs(images, TOGETHER, size, stage.most, chance, stage.oftener)
         drawn.append(part.drawn(restorer, pairs, teachers, chance.choices))
     torch.save(list(joined(part, drawn)), file)
-
-
-def mixed(*numbers: int) -> int:
-    """One seed of several: a generator on the CPU takes no more than 32 bits of it."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def joined(part: Part, samples: list[Any]) -> Any:

@@ -49,7 +49,8 @@ def blocking_of(steps: Tensor) -> Blocking:
     means = (sums / counts.clamp(min=1)).sort(2).values
     others, largest = means[..., :-1], means[..., -1]
     more = largest - others.mean(2)
-    # what scenes do to all places alike says how far one is off by chance
+    # what scenes do to all places alike says how far one is off by chance; not a root of squares,
+    # whose gradient is no number where nothing changes
     deviation = others.std(2, correction=0)
     sure = (more / (deviation + SAME)).amin(1)
     none, all_of_it = SURE

@@ -26,6 +26,11 @@ GROUPS = 8  # at most: a GPU's time is the number of calls
 Oftener = Sequence[Degradation | tuple[Degradation, ...]]
 
 
+def mixed(*numbers: int) -> int:
+    """One seed of several, all of which count: a generator on the CPU takes only 32 bits of it."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
 class Chance(NamedTuple):
     """Where randomness comes from: choices on the CPU, for no GPU to wait; pixels on the device."""
 

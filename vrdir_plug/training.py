@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
@@ -25,7 +24,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from . import losses
 from .bands import full_precision, image_of
 from .config import RestorerConfig
-from .data import Chance, Oftener, Pairs, draw_pairs
+from .data import Chance, Oftener, Pairs, draw_pairs, mixed
 from .defocus import RADII, WHOLES, radii_on, rings_of
 from .degradations import (
     CLEAN_FAMILY,
@@ -669,8 +668,7 @@ class Run:
 
     def chance(self) -> Chance:
         """Of this step in this process: nothing of it needs to be kept to go on exactly."""
-        key = [self.seed % 2**64, self.processes.rank, self.stage, self.step]
-        seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+        seed = mixed(self.seed % 2**64, self.processes.rank, self.stage, self.step)
         return Chance.of(seed, self.device)
 
     def losses(self) -> dict[str, Tensor]:
