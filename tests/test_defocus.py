@@ -15,7 +15,6 @@ from vrdir_plug.defocus import (
     REACH,
     RIM,
     RINGS,
-    SEEN,
     SIDE,
     WHOLES,
     DefocusFilter,
@@ -26,6 +25,7 @@ from vrdir_plug.defocus import (
 )
 from vrdir_plug.degradations import convolve, discs
 from vrdir_plug.motion import FLOOR, moving_windows
+from vrdir_plug.motion import SIDE as SEEN
 from vrdir_plug.response import tapered
 from vrdir_plug.tiling import Tiled
 from vrdir_plug.zoom import lengths_of

@@ -19,7 +19,7 @@ from skimage.data import astronaut
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 
-from vrdir_plug import UNIT, Restorer, RestorerConfig, data, progress, training
+from vrdir_plug import UNIT, Restorer, RestorerConfig, data, losses, progress, training
 from vrdir_plug.config import config_of
 from vrdir_plug.degradations import (
     CLEAN_FAMILY,
@@ -99,7 +99,7 @@ def test_a_stage_moves_what_learns_and_nothing_else(images: list[Tensor]) -> Non
         "decoder",
         "branches",
         "ise",
-        "gains",
+        "enhanced",
         "worth",
     ]
     assert [stage.name for stage in training.STAGES] == names
@@ -245,6 +245,37 @@ def test_an_image_is_worth_it_where_a_teacher_sees_more_in_it_restored() -> None
     assert slopes[0] < -1e-2 and slopes[1] > 1e-2
 
 
+def test_what_is_enhanced_learns_as_far_as_it_is_needed() -> None:
+    """Against the teacher's loss on what the restorer gives; where nothing is needed, nothing is
+    learnt."""
+    torch.manual_seed(0)
+    restorer = Restorer(replace(TINY, enhanced_from=0.3))
+    with torch.no_grad():
+        for parameter in restorer.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    clean, degraded = torch.rand(2, 2, 3, 64, 64).round(decimals=2)
+    pairs = data.Pairs(clean, degraded, torch.zeros(2, 5), torch.zeros(2))
+    teacher = teachers()[0]
+    given = training.lit_of(restorer, pairs)
+    parts = training.release(restorer, tuple(p.strip(".") for p in training.ENHANCED))
+    slopes = {}
+    for needed in (0.0, 0.6, 1.0):
+        some = given._replace(needed=torch.full((2,), needed))
+        found = training.lit_loss(restorer, some, teacher)
+        with torch.no_grad():
+            judged = restorer.judge(degraded)._replace(needed=some.needed)
+            restored = restorer.restored(judged).clamp(0, 1)
+            wanted = teacher((clean * 255).round() / 255)
+            expected = losses.consistency_loss(teacher(restored), wanted).mean()
+        torch.testing.assert_close(found.detach(), expected, atol=1e-5, rtol=1e-5)
+        slopes[needed] = torch.autograd.grad(found, parts, allow_unused=True)
+    sizes = {
+        needed: sum(float(s.norm()) for s in found if s is not None)
+        for needed, found in slopes.items()
+    }
+    assert sizes[0.0] == 0 and sizes[0.6] > 0 and sizes[1.0] > 0
+
+
 def test_the_ablations_freeze_what_they_say(
     images: list[Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,9 +308,12 @@ def test_from_weights_only_the_last_stages_learn(images: list[Tensor], tmp_path:
         for folder in (tmp_path / "given", tmp_path / "run" / "weights")
     )
     moved = {name for name in given if not torch.equal(given[name], fitted[name])}
-    assert {name.split(".")[0] for name in moved} == {"gains", "worth"}
+    learnt = {"encoder", "ise", "decoder", "gains", "worth"}
+    assert {name.split(".")[0] for name in moved} == learnt
+    # nothing that says which images are enhanced
+    assert not any(name.startswith("ise.fgm.whole") for name in moved)
     lines = (tmp_path / "run" / progress.LOG).read_text().splitlines()
-    assert {line.split(",")[0] for line in lines} == {"gains", "worth"}
+    assert {line.split(",")[0] for line in lines} == {"enhanced", "worth"}
     with pytest.raises(ValueError, match="use the same, or another folder"):
         training.train(images, profile=TINY, **settings)
 
@@ -287,7 +321,7 @@ def test_from_weights_only_the_last_stages_learn(images: list[Tensor], tmp_path:
 def test_which_stages_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [stage.name for stage in training.STAGES]
     published = RestorerConfig("p", 8, ((),), branches=3, grid=0, skip=False, published=True)
-    assert names[training.first_repeated(TINY) :] == ["gains", "worth"]
+    assert names[training.first_repeated(TINY) :] == ["enhanced", "worth"]
     assert names[training.first_repeated(published)] == "ise"
     # as the tools have them: one stage alone, and one more than there are before it
     for stages in (training.STAGES[3:4], training.STAGES[:-2]):
@@ -330,7 +364,7 @@ def loss_of(state: training.Run, stage: training.Stage, pairs: data.Pairs) -> fl
 
 def test_every_stage_lowers_its_loss(images: list[Tensor]) -> None:
     state = run(images, steps=420, batch=32)
-    # of these teachers BandGains and Worth learn too little to be seen
+    # of these teachers the last stages learn too little to be seen
     for stage in training.STAGES[:-2]:
         side = training.CROP * stage.sides
         pairs = data.draw_pairs(images, 32, side, stage.most, data.Chance.of(3), stage.oftener)

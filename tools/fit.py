@@ -3,13 +3,14 @@
 Nothing else learns with them, and what they see of an image is small: `vrdir train` makes an image
 for each time that they learn from one, which takes a hundred times as long as to learn. The parts
 are ZoomFilter (`zoom`), MotionFilter (`motion`), DefocusFilter (`defocus`), the judgements of
-`streaks` and `noise`, PixelFilter's frequency `response`, and `worth`, for which teachers are
-asked.
+`streaks` and `noise`, PixelFilter's frequency `response`, all that makes images `enhanced`, for
+which teachers are asked while it learns, and `worth`, for which they are asked before.
 
 `python tools/fit.py draw PART OLD FILE --images FOLDER ... [--teacher NAME=WEIGHTS ...]` writes
 what the part is to learn by the weights in OLD: one process a core, each with a --seed of its own.
-Then `python tools/fit.py fit PART OLD OUT FILE ...` writes OLD with another such part into OUT, and
-prints its loss on a twentieth of the samples, from which nothing was learnt.
+Then `python tools/fit.py fit PART OLD OUT FILE ... [--teacher NAME=WEIGHTS ...]` writes OLD with
+another such part into OUT, and prints its loss on a twentieth of the samples, from which nothing
+was learnt. Under torchrun, one process a core, it learns from as many times the batch.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from tqdm import trange
 
 from vrdir_plug.cli import build_teacher
 from vrdir_plug.data import Chance, Pairs, draw_pairs, mixed, read_folder
+from vrdir_plug.processes import Processes
 from vrdir_plug.restorer import Restorer
 from vrdir_plug.teachers import Teacher
 from vrdir_plug.training import (
@@ -32,6 +34,7 @@ from vrdir_plug.training import (
     Asked,
     Choice,
     Discs,
+    Lit,
     Moves,
     Rays,
     Stage,
@@ -41,6 +44,8 @@ from vrdir_plug.training import (
     discs_loss,
     discs_of,
     kept,
+    lit_loss,
+    lit_of,
     moves_loss,
     moves_of,
     noises_loss,
@@ -57,22 +62,25 @@ from vrdir_plug.training import (
 )
 
 TOGETHER = 16  # images that are drawn at once
-BATCH = 128
 HELD_OUT = 20  # every so many of those drawn together are not learnt from
-RATE, DECAY = 3e-3, 0.998
+DECAY = 0.998
 
 
 Drawn = Callable[[Restorer, Pairs, Sequence[Teacher], Generator], Any]
+Lost = Callable[[Restorer, Any, Sequence[Teacher], Generator], Tensor]
 
 
 class Part(NamedTuple):
     """The stage of `vrdir train` in whose place it is fitted, what a sample of it is, how that is
-    drawn from images, and its loss."""
+    drawn from images, and its loss; from how many samples it learns in a step of a process, and at
+    what rate."""
 
     stage: Stage
     sample: Any
     drawn: Drawn
-    loss: Callable[[Restorer, Any], Tensor]
+    loss: Lost
+    batch: int = 128
+    rate: float = 3e-3
 
     @property
     def learns(self) -> tuple[str, ...]:
@@ -85,6 +93,11 @@ def known_by(made: Callable[[Restorer, Pairs], Any]) -> Drawn:
     return lambda restorer, pairs, teachers, generator: made(restorer, pairs)
 
 
+def unasked(loss: Callable[[Restorer, Any], Tensor]) -> Lost:
+    """For which no teacher is there any more."""
+    return lambda restorer, samples, teachers, generator: loss(restorer, samples)
+
+
 def asked(restorer: Restorer, pairs: Pairs) -> Asked:
     found = responses_asked(restorer, pairs)
     return found._replace(wanted=found.wanted.half())
@@ -92,6 +105,19 @@ def asked(restorer: Restorer, pairs: Pairs) -> Asked:
 
 def rays(restorer: Restorer, pairs: Pairs) -> Rays:
     return rays_of(pairs)
+
+
+def lit(restorer: Restorer, pairs: Pairs) -> Lit:
+    """Of those images that are enhanced at all."""
+    found = lit_of(restorer, pairs)
+    found = found._replace(bands=found.bands.half(), clean=found.clean.byte())
+    return Lit(*(numbers[found.needed > 0] for numbers in found))
+
+
+def lit_loss_of_one(
+    restorer: Restorer, samples: Lit, teachers: Sequence[Teacher], generator: Generator
+) -> Tensor:
+    return lit_loss(restorer, samples, teachers[choose(teachers, generator)])
 
 
 def valued_by_one(
@@ -114,14 +140,16 @@ def known_by_chance(made: Callable[[Restorer, Pairs, Generator], Any]) -> Drawn:
 
 STAGE = {stage.name: stage for stage in STAGES}
 PARTS = {
-    "zoom": Part(STAGE["zoom"], Rays, known_by(rays), rays_loss),
-    "motion": Part(STAGE["motion"], Moves, moves, moves_loss),
-    "defocus": Part(STAGE["defocus"], Discs, known_by_chance(discs_of), discs_loss),
-    "streaks": Part(STAGE["streaks"], Choice, known_by(streaks_of), streaks_loss),
-    "noise": Part(STAGE["noise"], Choice, known_by(noises_of), noises_loss),
-    "response": Part(STAGE["response"], Asked, known_by(asked), asked_loss),
-    "worth": Part(STAGE["worth"], Valued, valued_by_one, valued_loss),
+    "zoom": Part(STAGE["zoom"], Rays, known_by(rays), unasked(rays_loss)),
+    "motion": Part(STAGE["motion"], Moves, moves, unasked(moves_loss)),
+    "defocus": Part(STAGE["defocus"], Discs, known_by_chance(discs_of), unasked(discs_loss)),
+    "streaks": Part(STAGE["streaks"], Choice, known_by(streaks_of), unasked(streaks_loss)),
+    "noise": Part(STAGE["noise"], Choice, known_by(noises_of), unasked(noises_loss)),
+    "response": Part(STAGE["response"], Asked, known_by(asked), unasked(asked_loss)),
+    "enhanced": Part(STAGE["enhanced"], Lit, known_by(lit), lit_loss_of_one, 8, 6e-4),
+    "worth": Part(STAGE["worth"], Valued, valued_by_one, unasked(valued_loss)),
 }
+ASKING = {True: "enhanced", False: "worth"}  # whether it is when they are fitted
 
 
 def draw(
@@ -147,8 +175,19 @@ def joined(part: Part, samples: list[Any]) -> Any:
     return part.sample(*map(torch.cat, zip(*samples, strict=True)))
 
 
-def taken(samples: Any, chosen: Tensor) -> Any:
-    return type(samples)(*(numbers[chosen].float() for numbers in samples))
+def loaded(part: Part, files: Sequence[Path]) -> list[Any]:
+    """The samples of each file, which stay there: processes share what is read of them."""
+    return [part.sample(*torch.load(file, mmap=True)) for file in files]
+
+
+def taken(part: Part, files: list[Any], chosen: Tensor) -> Any:
+    """The samples (count,) of those of all files, counted on from one to the next."""
+    found = []
+    for samples in files:
+        here = chosen[(chosen >= 0) & (chosen < len(samples[0]))]
+        found.append(part.sample(*(numbers[here].float() for numbers in samples)))
+        chosen = chosen - len(samples[0])
+    return joined(part, found)
 
 
 def followed(mean: Tensor, now: Tensor, count: Tensor | int) -> Tensor:
@@ -156,35 +195,44 @@ def followed(mean: Tensor, now: Tensor, count: Tensor | int) -> Tensor:
 
 
 @torch.no_grad()
-def mean_loss(part: Part, restorer: Restorer, samples: Any, chosen: Tensor) -> float:
-    batches = [taken(samples, some) for some in chosen.split(BATCH)]
-    return float(torch.stack([part.loss(restorer, batch) for batch in batches]).mean())
+def mean_loss(
+    part: Part, restorer: Restorer, teachers: list[Teacher], files: list[Any], chosen: Tensor
+) -> float:
+    generator = Generator().manual_seed(0)
+    batches = (taken(part, files, some) for some in chosen.split(part.batch))
+    found = [part.loss(restorer, batch, teachers, generator) for batch in batches]
+    return float(torch.stack(found).mean())
 
 
-def fit(part: Part, old: Path, out: Path, files: list[Path], epochs: int) -> None:
-    samples = joined(part, [torch.load(file) for file in files])
-    together = torch.arange(len(samples[0])) // TOGETHER
-    learnt, held = (together % HELD_OUT > 0).nonzero()[:, 0], (together % HELD_OUT == 0).nonzero()
-    restorer = Restorer.from_pretrained(old)
-    print(
-        f"{len(together)} samples, held out: {mean_loss(part, restorer, samples, held[:, 0]):.4f}"
-    )
+def fit(
+    part: Part, old: Path, out: Path, files: list[Path], teachers: list[Teacher], epochs: int
+) -> None:
+    processes, samples = Processes(), loaded(part, files)
+    together = torch.arange(sum(len(some[0]) for some in samples)) // TOGETHER
+    learnt, held = ((together % HELD_OUT > 0) == flag for flag in (True, False))
+    learnt, held = (which.nonzero()[:, 0] for which in (learnt, held))
+    restorer: Any = Restorer.from_pretrained(old)
+    restorer.to(memory_format=torch.channels_last)
+    before = mean_loss(part, restorer, teachers, samples, held)
     learning = release(restorer, part.learns)
     average = AveragedModel(restorer, avg_fn=followed)
     optimiser = torch.optim.Adam(learning, betas=(0.9, 0.99))
-    generator = torch.Generator().manual_seed(0)
-    steps = epochs * len(learnt) // BATCH
-    for step in trange(steps):
-        optimiser.param_groups[0]["lr"] = RATE * pace(step, steps)
-        chosen = learnt[torch.randint(len(learnt), (BATCH,), generator=generator)]
-        part.loss(restorer, taken(samples, chosen)).backward()
+    generator = Generator().manual_seed(mixed(0, processes.rank))
+    steps = epochs * len(learnt) // (part.batch * processes.count)
+    for step in trange(steps, disable=processes.rank > 0):
+        optimiser.param_groups[0]["lr"] = part.rate * pace(step, steps)
+        chosen = learnt[torch.randint(len(learnt), (part.batch,), generator=generator)]
+        part.loss(restorer, taken(part, samples, chosen), teachers, generator).backward()
+        processes.average_gradients(learning)
         nn.utils.clip_grad_norm_(learning, 1.0)
         optimiser.step()
         optimiser.zero_grad()
         average.update_parameters(restorer)
     found: Any = average.module
-    print(f"held out: {mean_loss(part, found, samples, held[:, 0]):.4f}")
-    found.half().save_pretrained(out)
+    if processes.rank == 0:
+        after = mean_loss(part, found, teachers, samples, held)
+        print(f"{len(together)} samples, held out: {before:.4f}, then {after:.4f}")
+        found.half().save_pretrained(out)
 
 
 def main() -> None:
@@ -194,9 +242,9 @@ def main() -> None:
     for command in (drawing, fitting):
         command.add_argument("part", choices=PARTS)
         command.add_argument("old", type=Path)
+        command.add_argument("--teacher", action="append", default=[], dest="teachers")
     drawing.add_argument("file", type=Path)
     drawing.add_argument("--images", type=Path, action="append", required=True, dest="folders")
-    drawing.add_argument("--teacher", action="append", default=[], dest="teachers")
     drawing.add_argument("--count", type=int, default=40_000)
     drawing.add_argument("--seed", type=int, default=0)
     fitting.add_argument("out", type=Path)
@@ -205,11 +253,11 @@ def main() -> None:
     drawing.set_defaults(run=draw)
     fitting.set_defaults(run=fit)
     arguments = vars(parser.parse_args())
-    if arguments["part"] == "worth" and arguments.get("teachers") == []:
-        parser.error("what restoring is worth a --teacher says: name at least one")
-    if "teachers" in arguments:
-        named = (name.partition("=")[::2] for name in arguments["teachers"])
-        arguments["teachers"] = [build_teacher(*name) for name in named]
+    fitted = arguments["run"] is fit
+    if arguments["part"] == ASKING[fitted] and not arguments["teachers"]:
+        parser.error(f"a --teacher is asked for what is {arguments['part']!r}: name at least one")
+    named = (name.partition("=")[::2] for name in arguments["teachers"])
+    arguments["teachers"] = [build_teacher(*name) for name in named]
     arguments["part"] = PARTS[arguments["part"]]
     arguments.pop("run")(**arguments)
 

@@ -159,7 +159,7 @@ def add_train(commands: Any) -> None:
     option("--device", default="auto", help="cpu, cuda or auto: the GPU where there is one")
     option("--batch-size", type=positive, default=32, help="images a step, of each process")
     option("--crop", type=positive, default=CROP, help="side of the training crops, in pixels")
-    option("--rate", type=rate, default=RATE, help="Adam's learning rate; lower with --start")
+    option("--rate", type=rate, default=RATE, help="Adam's learning rate")
     option("--seed", type=int, default=0)
     option("--tensorboard", action="store_true", help="write its files into --out as well")
 

@@ -40,6 +40,7 @@ from .degradations import (
     gaussian_noise,
     glass_blur,
     haze,
+    impulse_noise,
     jpeg,
     low_contrast,
     low_light,
@@ -62,7 +63,7 @@ from .motion import profiles_of as profiles_along
 from .processes import Processes
 from .progress import LOG_EVERY, Progress
 from .response import STRONGEST, tapered, windows_of
-from .restorer import Rebuilt, Restorer
+from .restorer import Judged, Rebuilt, Restorer
 from .teachers import Teacher
 from .weights import atomic_torch_save
 from .zoom import profiles_in
@@ -333,7 +334,7 @@ def front_loss(
     A recogniser's gradient at a handful of numbers for a whole image is mostly noise.
     """
     restorer = learner.restorer
-    filtered, _ = restorer.pixel_filter(restorer.cleared(pairs.degraded)[0])
+    filtered, _ = restorer.pixel_filter(restorer.cleared(pairs.degraded))
     wanted = wanted_shares(pairs.families, restorer.config.branches)
     return {
         "filter": losses.filter_loss(filtered, pairs.degraded, pairs.clean, pairs.filterable),
@@ -346,7 +347,7 @@ def noises_of(restorer: Restorer, pairs: Pairs) -> Choice:
     """As `streaks_of`."""
     pixel_filter = restorer.pixel_filter
     with full_precision(pairs.degraded):
-        images, _ = restorer.cleared(pairs.degraded)
+        images = restorer.cleared(pairs.degraded)
         mended, known = pixel_filter.without_impulses(images)
         noise = pixel_filter.noise_filter
         levels = noise.levels(windows_of(mended))
@@ -380,7 +381,7 @@ class Asked(NamedTuple):
 def responses_asked(restorer: Restorer, pairs: Pairs) -> Asked:
     """Nothing before the frequency response learns with it, so all of it is known beforehand."""
     with full_precision(pairs.degraded):
-        images, known = restorer.pixel_filter.denoised(restorer.cleared(pairs.degraded)[0])
+        images, known = restorer.pixel_filter.denoised(restorer.cleared(pairs.degraded))
         degraded, clean = (tapered(windows_of(i)) for i in (images, pairs.clean))
         wanted, spectrum = losses.response_target(degraded, clean, STRONGEST)
         return Asked(known, spectrum, wanted, pairs.filterable)
@@ -428,7 +429,7 @@ def branch_loss(
 def whole_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stages 10, 11: FGM gates the branches; frozen recognisers must see what is in the clean.
+    """Stage 10: FGM gates the branches; frozen recognisers must see what is in the clean.
 
     They stand in for L_sem: what they see is what E was taught to see. Pixels are asked for only of
     clean images, and of PixelDNC where the light was changed: recognisers who see more in an image
@@ -479,6 +480,49 @@ def worth_loss(
     return {"worth": valued_loss(learner.restorer, given)}
 
 
+class Lit(NamedTuple):
+    """What is enhanced: images as filters and light leave them, as the fields of `Judged` say, and
+    how much they need it (N,); and the clean ones (N, 3, H, W), in 8 bits."""
+
+    bands: Tensor
+    amplitude: Tensor
+    prior: Tensor
+    seen: Tensor
+    shares: Tensor
+    needed: Tensor
+    clean: Tensor
+
+
+@torch.no_grad()
+def lit_of(restorer: Restorer, pairs: Pairs) -> Lit:
+    """Nothing before E learns with what is enhanced, so all of it is known beforehand."""
+    judged = restorer.judge(pairs.degraded)
+    known = {name: getattr(judged, name) for name in Lit._fields[:-1]}
+    return Lit(**known, clean=(pairs.clean * 255).round())
+
+
+def lit_loss(restorer: Restorer, given: Lit, teacher: Teacher) -> Tensor:
+    """Of what is shown to a recogniser: enhanced as far as it is needed, no further."""
+    unknown = torch.empty(0)  # of no use to what enhances
+    judged = Judged(*given[:5], told=unknown, degradation=unknown, needed=given.needed)
+    enhanced, needed = restorer.enhance(judged).images, given.needed[:, None, None, None]
+    restored = torch.lerp(image_of(given.bands), enhanced.float(), needed).clamp(0, 1)
+    with torch.no_grad():
+        wanted = teacher(given.clean / 255)
+    found = losses.consistency_loss(teacher(restored), wanted)
+    losses.limited(restored, torch.full_like(found, TEACHER_LIMIT))
+    return found.mean()
+
+
+def enhanced_loss(
+    learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
+) -> dict[str, Tensor]:
+    """Stage 11: all that enhances images, but FGM's prior, which says which those are."""
+    given = lit_of(learner.restorer, pairs)
+    teacher = teachers[choose(teachers, generator)]
+    return {"teacher": lit_loss(learner.restorer, given, teacher)}
+
+
 def teacher_loss(teacher: Teacher, restored: Tensor, pairs: Pairs) -> Tensor:
     """Of each image (N,). Those that are recognised worse than before have a louder voice."""
     with torch.no_grad():
@@ -514,8 +558,13 @@ class Stage:
     oftener: Oftener = ()
 
 
-# behind PixelFilter, whose few numbers stay as the first stage has them; BandGains come after
+# behind PixelFilter, whose few numbers stay as the first stage has them
 BEHIND = (".pixel_dnc.", ".encoder.", ".ise.", ".decoder.")
+# and of that all that does not say which images are enhanced, nor changes their light
+ENHANCED = (
+    *(".encoder.", ".ise.blocks.", ".ise.fgm.local.", ".ise.fgm.gate.", ".ise.fgm.amplitudes."),
+    *(".decoder.", ".gains."),
+)
 # what it must tell apart; movements are of two sorts, and what glass leaves looks like a blur
 BLURS = (
     *(gaussian_blur, defocus_blur, motion_blur, motion_blur, glass_blur, glass_blur),
@@ -544,6 +593,22 @@ STILL = (
 )
 # and what may look like a disc
 FOCUSED = (*(motion_blur, zoom_blur, gaussian_blur, gaussian_blur, glass_blur, pixelate), jpeg)
+# what is enhanced when it has been filtered, and what filters do not mend at all
+REMAINING = (
+    *(gaussian_blur, gaussian_blur, glass_blur, glass_blur, defocus_blur, zoom_blur, motion_blur),
+    *(
+        jpeg,
+        jpeg,
+        (haze, jpeg),
+        (mist, jpeg),
+        (low_light, jpeg),
+        pixelate,
+        down_sample,
+        down_sample,
+    ),
+    *((gaussian_blur, jpeg), (down_sample, jpeg), (low_light, gaussian_noise)),
+    *(gaussian_noise, shot_noise, speckle_noise, impulse_noise, (low_light, shot_noise)),
+)
 NOISY = 0.4  # of the images that are moved, or out of focus
 STAGES: tuple[Stage, ...] = (
     Stage("zoom", (".zoom_filter.",), zoom_loss, 0.05, 2, 1.5, sides=2, oftener=ZOOMS),
@@ -557,7 +622,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("decoder", (".decoder.",), decoder_loss, 0.01, 1),
     Stage("branches", BEHIND, branch_loss, 0.35, 2),
     Stage("ise", BEHIND, whole_loss, 0.23, 2, 0.4, sides=2),
-    Stage("gains", (".gains.",), whole_loss, 0.03, 2, 3.0, sides=2),
+    Stage("enhanced", ENHANCED, enhanced_loss, 0.10, 2, 0.3, sides=2, oftener=REMAINING),
     Stage("worth", (".worth.",), worth_loss, 0.05, 2, 1.5, sides=2, oftener=DOUBTFUL),
 )
 
@@ -565,7 +630,7 @@ STAGES: tuple[Stage, ...] = (
 def stages_of(config: RestorerConfig) -> range:
     """Which of the stages a network has: as published nothing is before E and behind SAD."""
     fronts = {"zoom", "motion", "defocus", "streaks", "pixels", "noise", "response"}
-    ours = fronts | {"gains", "worth"} if config.published else set()
+    ours = fronts | {"enhanced", "worth"} if config.published else set()
     has = [n for n, stage in enumerate(STAGES) if stage.name not in ours]
     return range(has[0], has[-1] + 1)
 
@@ -573,7 +638,7 @@ def stages_of(config: RestorerConfig) -> range:
 def first_repeated(config: RestorerConfig) -> int:
     """The first of the stages that fit trained weights to other teachers and images."""
     stages = stages_of(config)
-    return next((n for n in stages if STAGES[n].name in ("gains", "worth")), stages[-1])
+    return next((n for n in stages if STAGES[n].name in ("enhanced", "worth")), stages[-1])
 
 
 def release(learner: nn.Module, parts: tuple[str, ...]) -> list[nn.Parameter]:
@@ -843,7 +908,7 @@ def train(
             ones the teachers see more of what is shown, and statistics are nearer to those of
             whole images.
         start: trained weights, by a name as `Restorer.from_pretrained` takes it, in the profile's
-            place: all steps are then those of the last stages ("gains" and "worth"; "ise" of the
+            place: all steps are then those of the last stages ("enhanced" and "worth"; "ise" of the
             profile "paper"), which fit them to these teachers and images.
 
     Returns:
