@@ -76,7 +76,8 @@ def test_a_part_is_fitted_to_what_was_drawn(
     old.save_pretrained(tmp_path / "old")
     teachers, file = [Teacher(Patches(), UNIT)], tmp_path / "drawn.pt"
     fit.draw(part, tmp_path / "old", file, [tmp_path], teachers, 64, 0)
-    fit.fit(part, tmp_path / "old", tmp_path / "new", [file], teachers, 400)
+    epochs = 400 * part.batch // 128  # as many steps of each part
+    fit.fit(part, tmp_path / "old", tmp_path / "new", [file], teachers, epochs)
     assert "held out" in capsys.readouterr().out
     new = Restorer.from_pretrained(tmp_path / "new")
     samples, learnt = fit.loaded(part, [file]), torch.arange(fit.TOGETHER, 64)

@@ -24,9 +24,8 @@ class RestorerConfig:
             It is calibrated after training.
         enhanced_from: images are enhanced (PixelDNC, E, ISE, SAD) where FGM gives the branch
             before the last, that of blur and compression, a larger share than this, and altogether
-            from twice as much on; or as far as they were mended of noise or blur before. Others
-            stay as filters and light leave them. 0: all are. It is chosen before the stage
-            "enhanced" of a training, up to which all are.
+            from twice as much on; others stay as filters and light leave them. 0: all are.
+            It is chosen before the stage "enhanced" of a training, up to which all are.
     """
 
     profile: str

@@ -187,9 +187,6 @@ class Worth(Judgement):
         return torch.cat([told, gains.mean(1, keepdim=True)], 1)
 
 
-# mean square of what is mended from which on images are enhanced, wholly from twice as much: with
-# noise or blur most images have more, others hardly ever
-MENDED = 6e-4
 FAR = 0.05  # root mean square of what filters and light change, of which a clean image has less
 
 
@@ -203,14 +200,9 @@ def degradation_of(shares: Tensor, changes: Tensor, worth: Tensor) -> Tensor:
 def changes_of(images: Tensor, filtered: Tensor, bands: Tensor, lit: Tensor) -> Tensor:
     """Mean squares of what filters (N, 3, H, W) and light (N, 48, h, w) have changed (N, 2): that
     in one pixel of each cell, and that in the mean of each cell."""
-    means = (lit[:, :: CELL**2] - bands[:, :: CELL**2]) / CELL
-    return torch.stack([moved_between(images, filtered), means.square().mean((1, 2, 3))], 1)
-
-
-def moved_between(before: Tensor, after: Tensor) -> Tensor:
-    """Mean square of what changed in one pixel of each cell of images (N, 3, H, W): (N,)."""
-    before, after = (planes[..., ::CELL, ::CELL].float() for planes in (before, after))
-    return (after - before).square().mean((1, 2, 3))
+    before, after = (planes[..., ::CELL, ::CELL].float() for planes in (images, filtered))
+    pixels, means = after - before, (lit[:, :: CELL**2] - bands[:, :: CELL**2]) / CELL
+    return torch.stack([change.square().mean((1, 2, 3)) for change in (pixels, means)], 1)
 
 
 class Rebuilt(NamedTuple):
@@ -354,8 +346,7 @@ class Restorer(nn.Module):
 
     def judge(self, images: Tensor) -> Judged:
         """The first part of `rebuild`: all that filters and light do to the pixels."""
-        sharp, gains = self.sharpened(images)
-        cleared = self.streak_filter(sharp)
+        cleared, gains = self.cleared(images)
         filtered, known = self.pixel_filter(cleared)
         unlit = bands_of(filtered)
         bands = self.light(unlit)
@@ -368,23 +359,19 @@ class Restorer(nn.Module):
             shares = prior.softmax(1)
             told = self.worth.told(known, seen, prior, changes, gains)
             degradation = degradation_of(shares, changes, self.worth.chance(told))
-            mended = moved_between(images, sharp) + moved_between(cleared, filtered)
-            needed = self.needed(shares, mended)
+            needed = self.needed(shares)
         return Judged(bands, amplitude, prior, seen, shares, told, degradation, needed)
 
-    def needed(self, shares: Tensor, mended: Tensor) -> Tensor:
-        """How much of the enhancement images need (N,), by shares of the branches (N, branches),
-        and by how much was `mended` of what can be filtered but streaks, a mean square (N,)."""
+    def needed(self, shares: Tensor) -> Tensor:
+        """How much of the enhancement images need (N,), by shares of the branches (N, branches)."""
         least = self.config.enhanced_from
-        if not least:
-            return torch.ones_like(mended)
-        return torch.maximum(shares[:, -2] / least, mended / MENDED).sub(1).clamp(0, 1)
+        return (shares[:, -2] / least - 1).clamp(0, 1) if least else torch.ones_like(shares[:, -2])
 
-    def cleared(self, images: Tensor) -> Tensor:
+    def cleared(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What PixelFilter is given, images in float32 without large pixels, zoom, motion and
-        lens blur, and streaks."""
-        cleared: Tensor = self.streak_filter(self.sharpened(images)[0])
-        return cleared
+        lens blur, and streaks; and ZoomFilter's gains."""
+        sharp, gains = self.sharpened(images)
+        return self.streak_filter(sharp), gains
 
     def sharpened(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What StreakFilter is given, and ZoomFilter's gains."""

@@ -36,7 +36,7 @@ from .front import FINE, colour_moments, mapped, with_blocking
 from .ise import Block
 from .mosaic import Blocks, blocks_of, interpolated, mosaics, steps_of
 from .response import REACH, filtered_by, filtered_with, places, power_spectrum, squares, tapered
-from .restorer import Restorer, changes_of, check_images, degradation_of, moved_between
+from .restorer import Restorer, changes_of, check_images, degradation_of
 from .zoom import Lengths, along_rays, profiles_in
 
 SIDE = 1024
@@ -205,7 +205,7 @@ class Walk:
         self, amplitude: Tensor, seen: Tensor, shares: Tensor
     ) -> Iterator[tuple[Window, Tensor]]:
         """The bands (1, 48, h, w) of each window, as `Restorer.restored` has them."""
-        needed = self.restorer.needed(shares, self.mended)
+        needed = self.restorer.needed(shares)
         if not bool(needed):
             for window in self.windows:
                 yield window, self.given(window)
@@ -345,18 +345,12 @@ class Walk:
         """Local amplitudes and spectrum of the image; PixelDNC's maps, the prior and what was
         changed so far are kept."""
         fgm, pixel_dnc = self.restorer.ise.fgm, self.restorer.pixel_dnc
-        energy = statistics = whole = around = torch.zeros(())
-        self.changes = self.mended = torch.zeros(())
+        energy = statistics = whole = around = self.changes = torch.zeros(())
         for window in self.windows:
-            within, pixels = self.pixels_around(window)
-            filtered = self.filtered_in(within, pixels)
+            filtered = self.filtered(window)
             unlit = bands_of(filtered)
             bands = self.lit(unlit, window)
-            came = self.padded(window)
-            mended = moved_between(came, self.sharp(window))
-            mended = mended + moved_between(within.pixels_of(pixels), filtered)
-            self.mended = self.mended + self.share(window) * mended
-            changes = changes_of(came, filtered, unlit, bands)
+            changes = changes_of(self.padded(window), filtered, unlit, bands)
             self.changes = self.changes + self.share(window) * changes
             squares = bands.square()
             colours = colour_moments(bands, squares)
@@ -429,11 +423,8 @@ class Walk:
 
     def filtered(self, window: Window) -> Tensor:
         """Pixels (1, 3, 4 h, 4 w) as PixelFilter leaves them."""
-        return self.filtered_in(*self.pixels_around(window))
-
-    def filtered_in(self, within: Window, pixels: Tensor) -> Tensor:
-        """The same, of what lies in `pixels_around` it."""
         with full_precision(self.image):
+            within, pixels = self.pixels_around(window)
             mended = self.without_noise(self.without_impulses(pixels))
             wide = F.pad(mended, (REACH,) * 4, mode="replicate")
             return within.pixels_of(filtered_by(wide, self.response))
@@ -442,8 +433,7 @@ class Walk:
         """All that PixelFilter reaches from a window, without streaks, and where in it the window
         lies."""
         wide = window.widened(-(-(BEFORE + noise.AROUND + REACH) // CELL), self.size)
-        with full_precision(self.image):
-            return window.within(wide), self.without_streaks(self.sharp(wide))
+        return window.within(wide), self.without_streaks(self.sharp(wide))
 
     def sharp(self, wide: Window) -> Tensor:
         """The pixels of a window without large pixels and zoom blur, in float32."""

@@ -40,7 +40,6 @@ from .degradations import (
     gaussian_noise,
     glass_blur,
     haze,
-    impulse_noise,
     jpeg,
     low_contrast,
     low_light,
@@ -334,7 +333,7 @@ def front_loss(
     A recogniser's gradient at a handful of numbers for a whole image is mostly noise.
     """
     restorer = learner.restorer
-    filtered, _ = restorer.pixel_filter(restorer.cleared(pairs.degraded))
+    filtered, _ = restorer.pixel_filter(restorer.cleared(pairs.degraded)[0])
     wanted = wanted_shares(pairs.families, restorer.config.branches)
     return {
         "filter": losses.filter_loss(filtered, pairs.degraded, pairs.clean, pairs.filterable),
@@ -347,7 +346,7 @@ def noises_of(restorer: Restorer, pairs: Pairs) -> Choice:
     """As `streaks_of`."""
     pixel_filter = restorer.pixel_filter
     with full_precision(pairs.degraded):
-        images = restorer.cleared(pairs.degraded)
+        images, _ = restorer.cleared(pairs.degraded)
         mended, known = pixel_filter.without_impulses(images)
         noise = pixel_filter.noise_filter
         levels = noise.levels(windows_of(mended))
@@ -381,7 +380,7 @@ class Asked(NamedTuple):
 def responses_asked(restorer: Restorer, pairs: Pairs) -> Asked:
     """Nothing before the frequency response learns with it, so all of it is known beforehand."""
     with full_precision(pairs.degraded):
-        images, known = restorer.pixel_filter.denoised(restorer.cleared(pairs.degraded))
+        images, known = restorer.pixel_filter.denoised(restorer.cleared(pairs.degraded)[0])
         degraded, clean = (tapered(windows_of(i)) for i in (images, pairs.clean))
         wanted, spectrum = losses.response_target(degraded, clean, STRONGEST)
         return Asked(known, spectrum, wanted, pairs.filterable)
@@ -593,21 +592,12 @@ STILL = (
 )
 # and what may look like a disc
 FOCUSED = (*(motion_blur, zoom_blur, gaussian_blur, gaussian_blur, glass_blur, pixelate), jpeg)
-# what is enhanced when it has been filtered, and what filters do not mend at all
+# what FGM gives to the branch of blur and compression, where filters have done what they can
 REMAINING = (
-    *(gaussian_blur, gaussian_blur, glass_blur, glass_blur, defocus_blur, zoom_blur, motion_blur),
-    *(
-        jpeg,
-        jpeg,
-        (haze, jpeg),
-        (mist, jpeg),
-        (low_light, jpeg),
-        pixelate,
-        down_sample,
-        down_sample,
-    ),
-    *((gaussian_blur, jpeg), (down_sample, jpeg), (low_light, gaussian_noise)),
-    *(gaussian_noise, shot_noise, speckle_noise, impulse_noise, (low_light, shot_noise)),
+    *(gaussian_blur, gaussian_blur, gaussian_blur, glass_blur, glass_blur, glass_blur),
+    *(defocus_blur, zoom_blur, motion_blur, pixelate, down_sample, down_sample),
+    *(jpeg, jpeg, jpeg, (haze, jpeg), (mist, jpeg), (low_light, jpeg)),
+    *((gaussian_blur, jpeg), (down_sample, jpeg)),
 )
 NOISY = 0.4  # of the images that are moved, or out of focus
 STAGES: tuple[Stage, ...] = (
