@@ -101,7 +101,7 @@ def test_a_slim_network_has_the_filters_of_the_large_one_and_comes_near_it() -> 
     optimiser, found = torch.optim.Adam(parts, 2e-3), []
     images = [torch.randint(0, 256, (3, 96, 96), dtype=torch.uint8) for _ in range(2)]
     pairs = draw_pairs(images, 4, 64, 2, Chance.of(1))
-    for _ in range(30):
+    for _ in range(40):
         terms = slim.imitation_loss(large, learner, pairs, [], torch.Generator())
         found.append(float(terms["pixels"].detach()))
         sum(terms.values()).backward()  # type: ignore[union-attr]

@@ -612,7 +612,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("decoder", (".decoder.",), decoder_loss, 0.01, 1),
     Stage("branches", BEHIND, branch_loss, 0.35, 2),
     Stage("ise", BEHIND, whole_loss, 0.23, 2, 0.4, sides=2),
-    Stage("enhanced", ENHANCED, enhanced_loss, 0.10, 2, 0.3, sides=2, oftener=REMAINING),
+    Stage("enhanced", ENHANCED, enhanced_loss, 0.05, 2, 0.3, sides=2, oftener=REMAINING),
     Stage("worth", (".worth.",), worth_loss, 0.05, 2, 1.5, sides=2, oftener=DOUBTFUL),
 )
 
