@@ -261,7 +261,7 @@ def test_what_is_enhanced_learns_as_far_as_it_is_needed() -> None:
     slopes = {}
     for needed in (0.0, 0.6, 1.0):
         some = given._replace(needed=torch.full((2,), needed))
-        found = training.lit_loss(restorer, some, teacher)
+        found = training.lit_loss(restorer, some, [teacher], torch.Generator())
         with torch.no_grad():
             judged = restorer.judge(degraded)._replace(needed=some.needed)
             restored = restorer.restored(judged).clamp(0, 1)

@@ -114,12 +114,6 @@ def lit(restorer: Restorer, pairs: Pairs) -> Lit:
     return Lit(*(numbers[found.needed > 0] for numbers in found))
 
 
-def lit_loss_of_one(
-    restorer: Restorer, samples: Lit, teachers: Sequence[Teacher], generator: Generator
-) -> Tensor:
-    return lit_loss(restorer, samples, teachers[choose(teachers, generator)])
-
-
 def valued_by_one(
     restorer: Restorer, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> Valued:
@@ -146,10 +140,9 @@ PARTS = {
     "streaks": Part(STAGE["streaks"], Choice, known_by(streaks_of), unasked(streaks_loss)),
     "noise": Part(STAGE["noise"], Choice, known_by(noises_of), unasked(noises_loss)),
     "response": Part(STAGE["response"], Asked, known_by(asked), unasked(asked_loss)),
-    "enhanced": Part(STAGE["enhanced"], Lit, known_by(lit), lit_loss_of_one, 8, 6e-4),
+    "enhanced": Part(STAGE["enhanced"], Lit, known_by(lit), lit_loss, 8, 6e-4),
     "worth": Part(STAGE["worth"], Valued, valued_by_one, unasked(valued_loss)),
 }
-ASKING = {True: "enhanced", False: "worth"}  # whether it is when they are fitted
 
 
 def draw(
@@ -213,7 +206,9 @@ def fit(
     learnt, held = (which.nonzero()[:, 0] for which in (learnt, held))
     restorer: Any = Restorer.from_pretrained(old)
     restorer.to(memory_format=torch.channels_last)
-    before = mean_loss(part, restorer, teachers, samples, held)
+    if processes.rank == 0:
+        before = mean_loss(part, restorer, teachers, samples, held)
+        print(f"{len(together)} samples, held out: {before:.4f}")
     learning = release(restorer, part.learns)
     average = AveragedModel(restorer, avg_fn=followed)
     optimiser = torch.optim.Adam(learning, betas=(0.9, 0.99))
@@ -230,8 +225,7 @@ def fit(
         average.update_parameters(restorer)
     found: Any = average.module
     if processes.rank == 0:
-        after = mean_loss(part, found, teachers, samples, held)
-        print(f"{len(together)} samples, held out: {before:.4f}, then {after:.4f}")
+        print(f"held out: {mean_loss(part, found, teachers, samples, held):.4f}")
         found.half().save_pretrained(out)
 
 
@@ -253,9 +247,9 @@ def main() -> None:
     drawing.set_defaults(run=draw)
     fitting.set_defaults(run=fit)
     arguments = vars(parser.parse_args())
-    fitted = arguments["run"] is fit
-    if arguments["part"] == ASKING[fitted] and not arguments["teachers"]:
-        parser.error(f"a --teacher is asked for what is {arguments['part']!r}: name at least one")
+    asking = "enhanced" if arguments["run"] is fit else "worth"
+    if arguments["part"] == asking and not arguments["teachers"]:
+        parser.error(f"a --teacher is asked for what is {asking!r}: name at least one")
     named = (name.partition("=")[::2] for name in arguments["teachers"])
     arguments["teachers"] = [build_teacher(*name) for name in named]
     arguments["part"] = PARTS[arguments["part"]]

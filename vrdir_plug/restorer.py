@@ -309,12 +309,12 @@ class Restorer(nn.Module):
         """What filters and light left, enhanced as far as it needs that."""
         if not self.config.enhanced_from:
             return self.enhance(judged).images
-        lit = image_of(judged.bands)
-        if idle(judged.needed):
-            return lit
-        return torch.lerp(
-            lit, self.enhance(judged).images.float(), judged.needed[:, None, None, None]
-        )
+        return image_of(judged.bands) if idle(judged.needed) else self.enhanced(judged)
+
+    def enhanced(self, judged: Judged) -> Tensor:
+        """The same, computed for all images: what training sees."""
+        images, needed = self.enhance(judged).images.float(), judged.needed[:, None, None, None]
+        return torch.lerp(image_of(judged.bands), images, needed)
 
     def degradation(self, images: Tensor) -> Tensor:
         """How degraded each image is taken to be, as far as restoring it helps a recogniser.

@@ -500,12 +500,14 @@ def lit_of(restorer: Restorer, pairs: Pairs) -> Lit:
     return Lit(**known, clean=(pairs.clean * 255).round())
 
 
-def lit_loss(restorer: Restorer, given: Lit, teacher: Teacher) -> Tensor:
+def lit_loss(
+    restorer: Restorer, given: Lit, teachers: Sequence[Teacher], generator: Generator
+) -> Tensor:
     """Of what is shown to a recogniser: enhanced as far as it is needed, no further."""
     unknown = torch.empty(0)  # of no use to what enhances
     judged = Judged(*given[:5], told=unknown, degradation=unknown, needed=given.needed)
-    enhanced, needed = restorer.enhance(judged).images, given.needed[:, None, None, None]
-    restored = torch.lerp(image_of(given.bands), enhanced.float(), needed).clamp(0, 1)
+    restored = restorer.enhanced(judged).clamp(0, 1)
+    teacher = teachers[choose(teachers, generator)]
     with torch.no_grad():
         wanted = teacher(given.clean / 255)
     found = losses.consistency_loss(teacher(restored), wanted)
@@ -517,9 +519,8 @@ def enhanced_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
     """Stage 11: all that enhances images, but FGM's prior, which says which those are."""
-    given = lit_of(learner.restorer, pairs)
-    teacher = teachers[choose(teachers, generator)]
-    return {"teacher": lit_loss(learner.restorer, given, teacher)}
+    restorer = learner.restorer
+    return {"teacher": lit_loss(restorer, lit_of(restorer, pairs), teachers, generator)}
 
 
 def teacher_loss(teacher: Teacher, restored: Tensor, pairs: Pairs) -> Tensor:
