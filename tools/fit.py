@@ -161,8 +161,7 @@ def draw(
     size, drawn = stage.sides * CROP, []
     for step in trange(count // TOGETHER, unit_scale=TOGETHER, unit="image"):
         chance = Chance.of(mixed(seed, step))
-        often = stage.often(restorer.config)
-        pairs = draw_pairs(images, TOGETHER, size, stage.most, chance, often)
+        pairs = draw_pairs(images, TOGETHER, size, stage.most, chance, stage.oftener)
         drawn.append(part.drawn(restorer, pairs, teachers, chance.choices))
     torch.save(list(joined(part, drawn)), file)
 

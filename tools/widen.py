@@ -69,9 +69,10 @@ def places(axis: str, length: int, old: dict[str, int], new: dict[str, int]) -> 
 
 
 def widened(small: Restorer, config: RestorerConfig) -> Restorer:
-    """A network of these sizes, which leaves to the same images what it would change."""
+    """A network of these sizes, with the small one's bypass, which enhances all images, as it would
+    have."""
     had = small.config
-    large = Restorer(replace(config, bypass=had.bypass, enhanced_from=had.enhanced_from))
+    large = Restorer(replace(config, bypass=had.bypass))
     values, given = large.state_dict(), small.state_dict()
     for name, axes in AXES.items():
         weight, made = given[name], values[name]

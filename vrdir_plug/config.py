@@ -24,8 +24,7 @@ class RestorerConfig:
             It is calibrated after training.
         enhanced_from: images are enhanced (PixelDNC, E, ISE, SAD) where FGM gives the branch
             before the last, that of blur and compression, a larger share than this, and altogether
-            from twice as much on; where E sees `raw` images, also as far as noise was taken
-            away. Others stay as filters and light leave them. 0: all are.
+            from twice as much on; others stay as filters and light leave them. 0: all are.
             It is chosen before the stage "enhanced" of a training, up to which all are.
         raw: E sees, beside the image as filters and light leave it, what they took from it or
             brought: a filter for noise takes some of the detail with it.

@@ -363,18 +363,13 @@ class Restorer(nn.Module):
             shares = prior.softmax(1)
             told = self.worth.told(known, seen, prior, changes, gains)
             degradation = degradation_of(shares, changes, self.worth.chance(told))
-            needed = self.needed(shares, known)
+            needed = self.needed(shares)
         return Judged(bands, came, amplitude, prior, seen, shares, told, degradation, needed)
 
-    def needed(self, shares: Tensor, known: Tensor) -> Tensor:
-        """How much of the enhancement images need (N,), by shares of the branches (N, branches),
-        and by what PixelFilter knows of them (N, known)."""
+    def needed(self, shares: Tensor) -> Tensor:
+        """How much of the enhancement images need (N,), by shares of the branches (N, branches)."""
         least = self.config.enhanced_from
-        if not least:
-            return torch.ones_like(shares[:, -2])
-        needed = (shares[:, -2] / least - 1).clamp(0, 1)
-        noise = self.pixel_filter.noise_filter
-        return needed.maximum(noise.share(known) / noise.most) if self.config.raw else needed
+        return (shares[:, -2] / least - 1).clamp(0, 1) if least else torch.ones_like(shares[:, -2])
 
     def cleared(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What PixelFilter is given, images in float32 without large pixels, zoom, motion and
@@ -468,9 +463,8 @@ class Restorer(nn.Module):
         stays at the commit that was downloaded until `vrdir download` is asked for a newer one.
 
         Args:
-            name: "fast" or "strong"; or a folder with config.json and model.safetensors; or
-                "org/name". A bare name of an embedded set is that set: write "./fast" for a folder
-                of your own.
+            name: "fast"; or a folder with config.json and model.safetensors; or "org/name". A bare
+                name of an embedded set is that set: write "./fast" for a folder of your own.
             revision: commit, tag or branch on the Hub; default "main".
             mode: "select" or "skip", see the class.
 

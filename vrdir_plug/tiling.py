@@ -195,17 +195,17 @@ class Walk:
         if bypass and bool(degradation_of(shares, self.changes, worth.chance(told)) < bypass):
             place.copy_(self.came)
             return
-        needed = self.restorer.needed(shares, known)
-        for window, bands in self.restored(amplitude, seen, shares, needed):
+        for window, bands in self.restored(amplitude, seen, shares):
             target = place[..., CELL * window.top :, CELL * window.left :]
             pixels = image_of(bands).clamp(0, 1)
             target = target[..., : pixels.shape[2], : pixels.shape[3]]
             target.copy_(pixels[..., : target.shape[2], : target.shape[3]])
 
     def restored(
-        self, amplitude: Tensor, seen: Tensor, shares: Tensor, needed: Tensor
+        self, amplitude: Tensor, seen: Tensor, shares: Tensor
     ) -> Iterator[tuple[Window, Tensor]]:
         """The bands (1, 48, h, w) of each window, as `Restorer.restored` has them."""
+        needed = self.restorer.needed(shares)
         if not bool(needed):
             for window in self.windows:
                 yield window, self.given(window)

@@ -29,7 +29,6 @@ from .defocus import RADII, WHOLES, radii_on, rings_of
 from .degradations import (
     CLEAN_FAMILY,
     LIGHT_FAMILY,
-    NOISE_FAMILY,
     WEATHER_FAMILY,
     convolve,
     defocus_blur,
@@ -482,8 +481,7 @@ def worth_loss(
 
 class Lit(NamedTuple):
     """What is enhanced: images as filters and light leave them, as the fields of `Judged` say, and
-    how much they need it (N,); how noisy they were made (N,); and as they came and clean
-    (N, 3, H, W), in 8 bits."""
+    how much they need it (N,); and as they came and clean (N, 3, H, W), in 8 bits."""
 
     bands: Tensor
     amplitude: Tensor
@@ -491,7 +489,6 @@ class Lit(NamedTuple):
     seen: Tensor
     shares: Tensor
     needed: Tensor
-    noisy: Tensor
     degraded: Tensor
     clean: Tensor
 
@@ -500,9 +497,8 @@ class Lit(NamedTuple):
 def lit_of(restorer: Restorer, pairs: Pairs) -> Lit:
     """Nothing before E learns with what is enhanced, so all of it is known beforehand."""
     judged = restorer.judge(pairs.degraded)
-    known = [getattr(judged, name) for name in Lit._fields[:-3]]
-    images = [(images * 255).round() for images in (pairs.degraded, pairs.clean)]
-    return Lit(*known, *[pairs.families[:, NOISE_FAMILY], *images])
+    known = [getattr(judged, name) for name in Lit._fields[:-2]]
+    return Lit(*known, *((images * 255).round() for images in (pairs.degraded, pairs.clean)))
 
 
 def lit_loss(
@@ -510,7 +506,7 @@ def lit_loss(
 ) -> Tensor:
     """Of what is shown to a recogniser: enhanced as far as it is needed, no further.
 
-    Where E sees what filters took of noise, pixels are asked for, too: with detail comes noise.
+    Where E sees what filters took, pixels are asked for, too: with the detail among it comes noise.
     """
     unknown = torch.empty(0)  # of no use to what enhances
     known = given._asdict() | {"came": bands_of(given.degraded / 255)}
@@ -522,7 +518,8 @@ def lit_loss(
         wanted = teacher(clean)
     found = losses.consistency_loss(teacher(restored), wanted)
     losses.limited(restored, torch.full_like(found, TEACHER_LIMIT))
-    return found.mean() + losses.pixel_loss(enhanced, clean, 5 * given.noisy * restorer.config.raw)
+    pixels = 5 * losses.pixel_loss(enhanced, clean) if restorer.config.raw else 0
+    return found.mean() + pixels
 
 
 def enhanced_loss(
@@ -556,7 +553,6 @@ class Stage:
         pace: its learning rate, in shares of the run's.
         sides: of its crops, in sides of the run's: as many fewer images keep the number of pixels.
         oftener: half of its images have one of these degradations alone, or those of a tuple.
-        raw: among them these, where E sees images as they came.
     """
 
     name: str
@@ -567,10 +563,6 @@ class Stage:
     pace: float = 1.0
     sides: int = 1
     oftener: Oftener = ()
-    raw: Oftener = ()
-
-    def often(self, config: RestorerConfig) -> Oftener:
-        return (*self.oftener, *self.raw) if config.raw else self.oftener
 
 
 # behind PixelFilter, whose few numbers stay as the first stage has them
@@ -615,8 +607,6 @@ REMAINING = (
     *(jpeg, jpeg, jpeg, (haze, jpeg), (mist, jpeg), (low_light, jpeg)),
     *((gaussian_blur, jpeg), (down_sample, jpeg)),
 )
-# and where the noise was before a filter took it, detail with it
-GRAINY = (*NOISES * 4, (low_light, gaussian_noise), (low_light, gaussian_noise))
 NOISY = 0.4  # of the images that are moved, or out of focus
 STAGES: tuple[Stage, ...] = (
     Stage("zoom", (".zoom_filter.",), zoom_loss, 0.05, 2, 1.5, sides=2, oftener=ZOOMS),
@@ -630,7 +620,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("decoder", (".decoder.",), decoder_loss, 0.01, 1),
     Stage("branches", BEHIND, branch_loss, 0.35, 2),
     Stage("ise", BEHIND, whole_loss, 0.23, 2, 0.4, sides=2),
-    Stage("enhanced", ENHANCED, enhanced_loss, 0.05, 2, 0.3, 2, REMAINING, GRAINY),
+    Stage("enhanced", ENHANCED, enhanced_loss, 0.05, 2, 0.3, sides=2, oftener=REMAINING),
     Stage("worth", (".worth.",), worth_loss, 0.05, 2, 1.5, sides=2, oftener=DOUBTFUL),
 )
 
@@ -748,8 +738,7 @@ class Run:
         """Of this process' share of the step's images, still on the device."""
         stage, chance = STAGES[self.stage], self.chance()
         side = self.crop * stage.sides
-        often = stage.often(self.learner.restorer.config)
-        pairs = draw_pairs(self.images, self.count, side, stage.most, chance, often)
+        pairs = draw_pairs(self.images, self.count, side, stage.most, chance, stage.oftener)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device)):
             return stage.loss(self.learner, pairs, self.teachers, chance.choices)
 
