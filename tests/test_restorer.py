@@ -30,7 +30,6 @@ CONFIGS = (
     RestorerConfig("tiny_no_units", 8, ((),)),
     RestorerConfig("tiny_no_skip", 8, ((8,),), skip=False),
     RestorerConfig("tiny_published", 8, ((),), branches=3, grid=0, skip=False, published=True),
-    RestorerConfig("tiny_raw", 8, ((8,),), raw=True),
 )
 
 
@@ -294,12 +293,6 @@ def test_scores_of_a_config_are_shares(changed: dict[str, float], message: str) 
         replace(CONFIGS[0], **changed)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=f"no branch to tell {next(iter(changed))}: set 0"):
         replace(CONFIGS[3], **dict.fromkeys(changed, 0.5))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("changed", ({"skip": True}, {"raw": True}))
-def test_the_published_network_sees_nothing_beside_its_features(changed: dict[str, bool]) -> None:
-    with pytest.raises(ValueError, match="set skip=False and raw=False"):
-        replace(CONFIGS[3], **changed)  # type: ignore[arg-type]
 
 
 @pytest.fixture

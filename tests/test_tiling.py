@@ -19,7 +19,6 @@ CONFIGS = (
     RestorerConfig("tiny", 8, ((8, 12, 8), (8,))),
     RestorerConfig("tiny_deep", 8, ((4, 4, 4, 4),)),
     RestorerConfig("tiny_no_units", 8, ((),)),
-    RestorerConfig("tiny_raw", 8, ((8,),), raw=True),
     RestorerConfig("tiny_no_skip", 8, ((8, 8),), skip=False),
 )
 PUBLISHED = RestorerConfig(

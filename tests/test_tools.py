@@ -8,13 +8,10 @@ import numpy as np
 import pytest
 import slim
 import torch
-import widen
-from networks import moved
 from PIL import Image
 from torch import Tensor, nn
 
 from vrdir_plug import UNIT, Restorer, training
-from vrdir_plug.config import config_of
 from vrdir_plug.data import Chance, draw_pairs
 from vrdir_plug.teachers import Teacher
 
@@ -111,20 +108,3 @@ def test_a_slim_network_has_the_filters_of_the_large_one_and_comes_near_it() -> 
         optimiser.step()
         optimiser.zero_grad()
     assert found[-1] < 0.7 * found[0]
-
-
-def test_a_widened_network_does_the_same_and_all_of_it_can_learn() -> None:
-    small = moved(config_of("fast"))
-    large = widen.widened(small, config_of("strong")).eval()
-    images = torch.rand(2, 3, 64, 64)
-    with torch.no_grad():
-        expected, found = (network.rebuild(images).images for network in (small, large))
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
-    learning = training.release(large, tuple(p.strip(".") for p in training.ENHANCED))
-    for _ in range(3):  # what is new sees nothing before that which it gives to has learnt
-        loss = (large.rebuild(images).images - 1).square().mean()
-        slopes = torch.autograd.grad(loss, learning)
-        with torch.no_grad():
-            for parameter, slope in zip(learning, slopes, strict=True):
-                parameter.sub_(0.1 * slope / slope.norm().clamp(min=1e-9))
-    assert all(float(slope.norm()) > 0 for slope in slopes)

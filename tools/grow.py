@@ -28,7 +28,7 @@ ASKED = (
 def grown(folder: Path) -> Restorer:
     config = json.loads((folder / CONFIG).read_text())
     del config["format"]
-    config = {"enhanced_from": 0.0, "raw": False} | config
+    config.setdefault("enhanced_from", 0.0)
     restorer = Restorer(RestorerConfig.from_dict(config))
     values = restorer.state_dict() | load_file(folder / MODEL)
     for name in ASKED:  # what is new stands last, and changes nothing yet

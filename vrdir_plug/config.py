@@ -26,8 +26,6 @@ class RestorerConfig:
             before the last, that of blur and compression, a larger share than this, and altogether
             from twice as much on; others stay as filters and light leave them. 0: all are.
             It is chosen before the stage "enhanced" of a training, up to which all are.
-        raw: E sees, beside the image as filters and light leave it, what they took from it or
-            brought: a filter for noise takes some of the detail with it.
     """
 
     profile: str
@@ -39,7 +37,6 @@ class RestorerConfig:
     published: bool = False
     bypass: float = 0.0
     enhanced_from: float = 0.0
-    raw: bool = False
 
     def __post_init__(self) -> None:
         sizes = [self.channels, self.branches, *(w for widths in self.units for w in widths)]
@@ -57,11 +54,8 @@ class RestorerConfig:
                 raise ValueError(f"{name} must be a score from 0 to 1, came {value}")
             if self.published and value:
                 raise ValueError(f"the published gate has no branch to tell {name}: set 0")
-        if self.published and (self.skip or self.raw):
-            raise ValueError(
-                "the published network has no input skip, and no filters beside which E could see "
-                "the image: set skip=False and raw=False"
-            )
+        if self.published and self.skip:
+            raise ValueError("the published decoder has no input skip: set skip=False")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "RestorerConfig":
@@ -77,7 +71,7 @@ class RestorerConfig:
 
 PROFILES = (
     RestorerConfig("fast", 32, ((32,),)),
-    RestorerConfig("strong", 48, ((48,), (48,), (48,)), raw=True),
+    RestorerConfig("strong", 96, ((96, 160, 192), (96, 128, 192), (96, 128, 192))),
     RestorerConfig("paper", 128, ((),), branches=3, grid=0, skip=False, published=True),
 )
 

@@ -42,27 +42,25 @@ from .zoom import ZoomFilter
 
 
 class BandEncoder(nn.Module):
-    """Ours: bands (N, 48, h, w), and those of the image as it came -> features (N, C, h, w), s = 4.
+    """Ours: bands (N, 48, h, w) -> features (N, C, h, w), s = 4.
 
     Two convolutions beside the bands, which are kept as they are: through a ReLU alone half of
     what a pixel says would be lost, and noise that E does not see cannot be taken away behind it.
     On frequencies, not pixels, DNC's scale per channel is a filter: noise lies in the high ones,
-    blur takes them. What filters and light took is seen beside the bands if it is to be (`raw`).
+    blur takes them.
     """
 
-    def __init__(self, channels: int, raw: bool = False):
+    def __init__(self, channels: int):
         super().__init__()
-        self.raw = raw
-        self.spatial = conv(2 * BANDS if raw else BANDS, channels)
+        self.spatial = conv(BANDS, channels)
         self.semantic = nn.Conv2d(channels, channels, 1)
         with torch.no_grad():
             # of the size of what the high frequencies of a photograph say, not above it
             self.semantic.weight *= 0.1
         nn.init.zeros_(torch.as_tensor(self.semantic.bias))
 
-    def forward(self, bands: Tensor, came: Tensor) -> Tensor:
-        seen = torch.cat([bands, (came - bands).to(bands.dtype)], 1) if self.raw else bands
-        features: Tensor = self.semantic(self.spatial(seen).relu())
+    def forward(self, bands: Tensor) -> Tensor:
+        features: Tensor = self.semantic(self.spatial(bands).relu())
         further = features.shape[1] - BANDS  # channels, which keep nothing
         if further > 0:
             bands = F.pad(bands, (0, 0, 0, 0, 0, further))
@@ -75,7 +73,7 @@ def encoder(config: RestorerConfig) -> nn.Module:
     Published: a VGG up to conv2_2 on the image in [0, 1], s = 2.
     """
     if not config.published:
-        return BandEncoder(config.channels, config.raw)
+        return BandEncoder(config.channels)
     layers = [conv(3, 64), nn.ReLU(), conv(64, 64), nn.ReLU(), nn.MaxPool2d(2)]
     return nn.Sequential(*layers, conv(64, 128), nn.ReLU(), conv(128, config.channels))
 
@@ -150,13 +148,12 @@ def check_images(images: Tensor) -> None:
 
 class Judged(NamedTuple):
     """What is known of images before they are enhanced: their bands (N, 48, h, w), filtered and in
-    another light, in float32, and as they came, if E is to see those; local amplitudes and logits
-    for FGM (N, 48, grid, grid), (N, branches); their spectrum (N, SPECTRUM); what shares of the
-    branches the whole image asks for (N, branches); what `Worth` is told of them (N, known); how
-    degraded they are (N,), and how much of the enhancement they need (N,)."""
+    another light, in float32; local amplitudes and logits for FGM (N, 48, grid, grid),
+    (N, branches); their spectrum (N, SPECTRUM); what shares of the branches the whole image asks
+    for (N, branches); what `Worth` is told of them (N, known); how degraded they are (N,), and how
+    much of the enhancement they need (N,)."""
 
     bands: Tensor
-    came: Tensor
     amplitude: Tensor
     prior: Tensor
     seen: Tensor
@@ -353,7 +350,6 @@ class Restorer(nn.Module):
         filtered, known = self.pixel_filter(cleared)
         unlit = bands_of(filtered)
         bands = self.light(unlit)
-        came = bands_of(images.float()) if self.config.raw else bands
         with full_precision(bands):
             changes = changes_of(images, filtered, unlit, bands)
             energy = bands.square()
@@ -364,7 +360,7 @@ class Restorer(nn.Module):
             told = self.worth.told(known, seen, prior, changes, gains)
             degradation = degradation_of(shares, changes, self.worth.chance(told))
             needed = self.needed(shares)
-        return Judged(bands, came, amplitude, prior, seen, shares, told, degradation, needed)
+        return Judged(bands, amplitude, prior, seen, shares, told, degradation, needed)
 
     def needed(self, shares: Tensor) -> Tensor:
         """How much of the enhancement images need (N,), by shares of the branches (N, branches)."""
@@ -398,7 +394,7 @@ class Restorer(nn.Module):
         with full_precision(judged.bands):
             given = self.pixel_dnc(judged.bands, judged.bands.square(), judged.seen, shares)
         given = given.to(self.dtype)
-        features = self.encoder(given, judged.came)  # (N, C, H/4, W/4)
+        features = self.encoder(given)  # (N, C, H/4, W/4)
         gate = self.ise.fgm(features, judged.amplitude, judged.prior)
         enhanced = self.ise(features, used(gate, branch), judged.seen)
         if self.config.skip:
@@ -418,11 +414,8 @@ class Restorer(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """E alone: images (N, 3, H, W), H and W divisible by 4 -> (N, C, H/s, W/s)."""
-        if self.config.published:
-            features: Tensor = self.encoder(images)
-        else:
-            bands = bands_of(images).to(images.dtype)
-            features = self.encoder(bands, bands)
+        published = self.config.published
+        features: Tensor = self.encoder(images if published else bands_of(images).to(images.dtype))
         return features
 
     def decode(self, features: Tensor) -> Tensor:

@@ -369,21 +369,15 @@ class Walk:
 
     def see_features(self, amplitude: Tensor) -> tuple[Tensor, Tensor]:
         """E's features and FGM's gate."""
-        fgm = self.restorer.ise.fgm
+        encoder, fgm = self.restorer.encoder, self.restorer.ise.fgm
         features, small = self.empty(self.restorer.config.channels), torch.zeros(())
         for window in self.windows:
             part = window.of(features)
-            part.copy_(self.around(window, 1, self.encoded))
+            part.copy_(self.around(window, 1, lambda wide: encoder(self.bands(wide))))
             small = small + self.on_grid(part.float(), window, fgm.grid)
         # on its own grid, resampling to the grid changes nothing
         gate = fgm(small, amplitude, self.prior)
         return features, self.everywhere(gate)
-
-    def encoded(self, wide: Window) -> Tensor:
-        """E's features of a window, but at its edges."""
-        bands, came = self.bands(wide), bands_of(self.padded(wide).float())
-        features: Tensor = self.restorer.encoder(bands, came)
-        return features
 
     def enhance(self, block: Block, features: Tensor, gate: Tensor, seen: Tensor) -> Tensor:
         """What `Block.forward` gives: the features as the unit leaves them, then mixed in place."""

@@ -22,7 +22,7 @@ from torch import Generator, Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from . import losses
-from .bands import bands_of, full_precision, image_of
+from .bands import full_precision, image_of
 from .config import RestorerConfig
 from .data import Chance, Oftener, Pairs, draw_pairs, mixed
 from .defocus import RADII, WHOLES, radii_on, rings_of
@@ -481,7 +481,7 @@ def worth_loss(
 
 class Lit(NamedTuple):
     """What is enhanced: images as filters and light leave them, as the fields of `Judged` say, and
-    how much they need it (N,); and as they came and clean (N, 3, H, W), in 8 bits."""
+    how much they need it (N,); and the clean ones (N, 3, H, W), in 8 bits."""
 
     bands: Tensor
     amplitude: Tensor
@@ -489,7 +489,6 @@ class Lit(NamedTuple):
     seen: Tensor
     shares: Tensor
     needed: Tensor
-    degraded: Tensor
     clean: Tensor
 
 
@@ -497,29 +496,23 @@ class Lit(NamedTuple):
 def lit_of(restorer: Restorer, pairs: Pairs) -> Lit:
     """Nothing before E learns with what is enhanced, so all of it is known beforehand."""
     judged = restorer.judge(pairs.degraded)
-    known = [getattr(judged, name) for name in Lit._fields[:-2]]
-    return Lit(*known, *((images * 255).round() for images in (pairs.degraded, pairs.clean)))
+    known = {name: getattr(judged, name) for name in Lit._fields[:-1]}
+    return Lit(**known, clean=(pairs.clean * 255).round())
 
 
 def lit_loss(
     restorer: Restorer, given: Lit, teachers: Sequence[Teacher], generator: Generator
 ) -> Tensor:
-    """Of what is shown to a recogniser: enhanced as far as it is needed, no further.
-
-    Where E sees what filters took, pixels are asked for, too: with the detail among it comes noise.
-    """
+    """Of what is shown to a recogniser: enhanced as far as it is needed, no further."""
     unknown = torch.empty(0)  # of no use to what enhances
-    known = given._asdict() | {"came": bands_of(given.degraded / 255)}
-    judged = Judged(**{name: known.get(name, unknown) for name in Judged._fields})
-    enhanced, clean = restorer.enhanced(judged), given.clean / 255
-    restored = enhanced.clamp(0, 1)
+    judged = Judged(*given[:5], told=unknown, degradation=unknown, needed=given.needed)
+    restored = restorer.enhanced(judged).clamp(0, 1)
     teacher = teachers[choose(teachers, generator)]
     with torch.no_grad():
-        wanted = teacher(clean)
+        wanted = teacher(given.clean / 255)
     found = losses.consistency_loss(teacher(restored), wanted)
     losses.limited(restored, torch.full_like(found, TEACHER_LIMIT))
-    pixels = 5 * losses.pixel_loss(enhanced, clean) if restorer.config.raw else 0
-    return found.mean() + pixels
+    return found.mean()
 
 
 def enhanced_loss(
