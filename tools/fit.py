@@ -43,6 +43,7 @@ from vrdir_plug.training import (
     choose,
     discs_loss,
     discs_of,
+    has_bfloat16,
     kept,
     lit_loss,
     lit_of,
@@ -187,13 +188,21 @@ def followed(mean: Tensor, now: Tensor, count: Tensor | int) -> Tensor:
     return mean.lerp(now, 1 - kept(int(count), DECAY))
 
 
+def lost(
+    part: Part, restorer: Restorer, samples: Any, teachers: list[Teacher], generator: Generator
+) -> Tensor:
+    """In the precision of `vrdir train`."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16(torch.device("cpu"))):
+        return part.loss(restorer, samples, teachers, generator)
+
+
 @torch.no_grad()
 def mean_loss(
     part: Part, restorer: Restorer, teachers: list[Teacher], files: list[Any], chosen: Tensor
 ) -> float:
     generator = Generator().manual_seed(0)
     batches = (taken(part, files, some) for some in chosen.split(part.batch))
-    found = [part.loss(restorer, batch, teachers, generator) for batch in batches]
+    found = [lost(part, restorer, batch, teachers, generator) for batch in batches]
     return float(torch.stack(found).mean())
 
 
@@ -217,7 +226,7 @@ def fit(
     for step in trange(steps, disable=processes.rank > 0):
         optimiser.param_groups[0]["lr"] = part.rate * pace(step, steps)
         chosen = learnt[torch.randint(len(learnt), (part.batch,), generator=generator)]
-        part.loss(restorer, taken(part, samples, chosen), teachers, generator).backward()
+        lost(part, restorer, taken(part, samples, chosen), teachers, generator).backward()
         processes.average_gradients(learning)
         nn.utils.clip_grad_norm_(learning, 1.0)
         optimiser.step()
