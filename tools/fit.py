@@ -43,7 +43,7 @@ from vrdir_plug.training import (
     choose,
     discs_loss,
     discs_of,
-    has_bfloat16,
+    in_bfloat16,
     kept,
     lit_loss,
     lit_of,
@@ -192,7 +192,7 @@ def lost(
     part: Part, restorer: Restorer, samples: Any, teachers: list[Teacher], generator: Generator
 ) -> Tensor:
     """In the precision of `vrdir train`."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16(torch.device("cpu"))):
+    with in_bfloat16(torch.device("cpu")):
         return part.loss(restorer, samples, teachers, generator)
 
 

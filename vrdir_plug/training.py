@@ -732,7 +732,7 @@ class Run:
         stage, chance = STAGES[self.stage], self.chance()
         side = self.crop * stage.sides
         pairs = draw_pairs(self.images, self.count, side, stage.most, chance, stage.oftener)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device)):
+        with in_bfloat16(self.device):
             return stage.loss(self.learner, pairs, self.teachers, chance.choices)
 
     def advance(self) -> dict[str, Tensor]:
@@ -815,6 +815,11 @@ class Run:
 def has_bfloat16(device: torch.device) -> bool:
     """Elsewhere it is emulated, and slower than float32."""
     return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
+
+
+def in_bfloat16(device: torch.device) -> torch.autocast:
+    """Where the device has it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
 
 
 @contextmanager
