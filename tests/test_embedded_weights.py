@@ -13,12 +13,17 @@ from torch import Generator, Tensor, nn
 from vrdir_plug import Restorer, selftest, weights
 from vrdir_plug.corruptions import CORRUPTIONS
 
-GOLDEN = weights.golden()["fast"]["numbers"]
+GOLDEN = weights.golden()
+
+
+@pytest.fixture(scope="module", params=sorted(GOLDEN))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def restorer() -> Restorer:
-    return Restorer.from_pretrained("fast")
+def restorer(name: str) -> Restorer:
+    return Restorer.from_pretrained(name)
 
 
 def photographs() -> list[Tensor]:
@@ -26,9 +31,14 @@ def photographs() -> list[Tensor]:
     return [torch.from_numpy(np.array(s)).permute(2, 0, 1) / 255 for s in squares]
 
 
-def test_the_numbers_are_those_that_were_measured(restorer: Restorer) -> None:
+def test_every_embedded_set_is_recorded() -> None:
+    assert set(GOLDEN) == set(weights.embedded())
+
+
+def test_the_numbers_are_those_that_were_measured(name: str, restorer: Restorer) -> None:
     restored = selftest.restored(restorer, torch.device("cpu"))
-    torch.testing.assert_close(restored, torch.tensor(GOLDEN), atol=1e-4, rtol=0)
+    recorded = torch.tensor(GOLDEN[name]["numbers"])
+    torch.testing.assert_close(restored, recorded, atol=1e-4, rtol=0)
 
 
 @torch.inference_mode()

@@ -32,8 +32,9 @@ ARROWS: dict[str, set[str]] = {
     "motion": {"bands", "fourier", "response", "zoom"},
     "defocus": {"bands", "fourier", "motion", "response", "zoom"},
     "noise": {"bands"},
+    "denoiser": {"bands"},
     "compression": set(),
-    "front": {"bands", "compression", "ise", "noise", "response"},
+    "front": {"bands", "compression", "denoiser", "ise", "noise", "response"},
     "restorer": {
         *("bands", "config", "defocus", "front", "ise", "mosaic", "motion", "streaks"),
         *("weights", "zoom"),

@@ -24,7 +24,10 @@ from vrdir_plug.config import config_of
 from vrdir_plug.degradations import (
     CLEAN_FAMILY,
     FAMILIES,
+    LIGHT_FAMILY,
+    NOISE_FAMILY,
     Degradation,
+    gaussian_noise,
     impulse_noise,
     jpeg,
     low_light,
@@ -64,9 +67,10 @@ def teachers() -> list[Teacher]:
     return [Teacher(Classifier(), UNIT), Teacher(Classifier(), UNIT)]
 
 
-def run(images: list[Tensor], steps: int = 25, batch: int = 8) -> training.Run:
+def run(images: list[Tensor], steps: int = 25, batch: int = 8, denoiser: int = 0) -> training.Run:
     torch.manual_seed(0)
-    return training.Run(images, Restorer(TINY), teachers(), steps, batch, 1e-3, seed=1)
+    restorer = Restorer(replace(TINY, denoiser=denoiser))
+    return training.Run(images, restorer, teachers(), steps, batch, 1e-3, seed=1)
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:
@@ -74,10 +78,12 @@ def weights_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def test_a_stage_moves_what_learns_and_nothing_else(images: list[Tensor]) -> None:
-    state = run(images, batch=32)
+    state = run(images, batch=32, denoiser=8)
     for learner in (state.learner, state.average):
         with torch.no_grad():  # where nothing is restored Worth learns nothing
             learner.restorer.light.range_switch.switch[0] = 1.0
+            # and the Denoiser where there is no noise
+            learner.restorer.pixel_filter.noise_filter.asks[1].bias.fill_(2.0)
     for stage in training.STAGES:
         before = weights_of(state.learner), weights_of(state.average)
         state.advance()
@@ -99,6 +105,7 @@ def test_a_stage_moves_what_learns_and_nothing_else(images: list[Tensor]) -> Non
         "decoder",
         "branches",
         "ise",
+        "denoiser",
         "enhanced",
         "worth",
     ]
@@ -110,7 +117,7 @@ def test_the_published_network_has_no_stages_of_ours(images: list[Tensor]) -> No
     state = training.Run(images, Restorer(published), teachers(), 25, 8, 1e-3, seed=1)
     names = [stage.name for n, stage in enumerate(training.STAGES) if state.steps_of(n)]
     assert names == ["encoder", "decoder", "branches", "ise"]
-    state.stage = len(training.STAGES) - 3
+    state.stage = state.stages[-1]
     state.step = state.stage_steps
     assert state.finished()
 
@@ -182,7 +189,7 @@ def test_what_is_recognised_worse_than_before_has_a_louder_voice(
     clean = torch.rand(2, 3, 64, 64)
     degraded = torch.stack([clean[0], torch.zeros(3, 64, 64)])  # the second one cannot get worse
     restored = (0.9 * clean).requires_grad_()
-    pairs = data.Pairs(clean, degraded, torch.zeros(2, 5), torch.zeros(2))
+    pairs = data.Pairs(clean, degraded, torch.zeros(2, 5), torch.zeros(2), clean)
     training.teacher_loss(teachers()[0], restored, pairs).mean().backward()
     assert restored.grad is not None
     worse, better = restored.grad.flatten(1).norm(dim=1).tolist()
@@ -198,7 +205,7 @@ def test_streaks_are_taken_away_where_less_of_the_error_is_left_then() -> None:
     rained = clean * (1 - lines) + lines
     slopes = []
     for degraded, wanted in ((rained, clean), (rained, rained)):
-        pairs = data.Pairs(wanted, degraded, torch.zeros(2, 5), torch.zeros(2))
+        pairs = data.Pairs(wanted, degraded, torch.zeros(2, 5), torch.zeros(2), wanted)
         terms = training.streak_loss(learner, pairs, [], torch.Generator())
         terms["streaks"].backward()
         bias = learner.restorer.streak_filter.asks[1].bias
@@ -214,7 +221,7 @@ def test_noise_is_taken_away_where_less_of_the_error_is_left_then() -> None:
     noisy = (clean + 0.1 * torch.randn_like(clean)).clamp(0, 1)
     slopes = []
     for wanted in (clean, noisy):
-        pairs = data.Pairs(wanted, noisy, torch.zeros(2, 5), torch.zeros(2))
+        pairs = data.Pairs(wanted, noisy, torch.zeros(2, 5), torch.zeros(2), wanted)
         terms = training.noise_loss(learner, pairs, [], torch.Generator())
         terms["noise"].backward()
         bias = learner.restorer.pixel_filter.noise_filter.asks[1].bias
@@ -236,7 +243,7 @@ def test_an_image_is_worth_it_where_a_teacher_sees_more_in_it_restored() -> None
 
     slopes = []
     for wanted in (clean, noisy):
-        pairs = data.Pairs(wanted, noisy, torch.zeros(2, 5), torch.zeros(2))
+        pairs = data.Pairs(wanted, noisy, torch.zeros(2, 5), torch.zeros(2), wanted)
         given = training.valued(restorer, pairs, grain)  # type: ignore[arg-type]
         training.valued_loss(restorer, given).backward()
         bias = restorer.worth[1].bias
@@ -254,7 +261,7 @@ def test_what_is_enhanced_learns_as_far_as_it_is_needed() -> None:
         for parameter in restorer.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
     clean, degraded = torch.rand(2, 2, 3, 64, 64).round(decimals=2)
-    pairs = data.Pairs(clean, degraded, torch.zeros(2, 5), torch.zeros(2))
+    pairs = data.Pairs(clean, degraded, torch.zeros(2, 5), torch.zeros(2), clean)
     teacher = teachers()[0]
     given = training.lit_of(restorer, pairs)
     parts = training.release(restorer, tuple(p.strip(".") for p in training.ENHANCED))
@@ -276,6 +283,68 @@ def test_what_is_enhanced_learns_as_far_as_it_is_needed() -> None:
     assert sizes[0.0] == 0 and sizes[0.6] > 0 and sizes[1.0] > 0
 
 
+def test_the_denoiser_learns_from_noise_alone() -> None:
+    """From pixels as they were before it fell, and from what a teacher sees of them in the end."""
+    torch.manual_seed(0)
+    learner = training.Learner(Restorer(replace(TINY, denoiser=8)), teachers())
+    denoiser = learner.restorer.pixel_filter.denoiser
+    nn.init.constant_(learner.restorer.pixel_filter.noise_filter.asks[1].bias, 2.0)
+    training.release(learner, (".denoiser.",))
+    clean = 0.3 + 0.4 * torch.rand(2, 3, 8, 8).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    noisy = (clean + 0.1 * torch.randn_like(clean)).clamp(0, 1)
+    families = torch.eye(5)[[NOISE_FAMILY, LIGHT_FAMILY]]
+    pairs = data.Pairs(clean, noisy, families, torch.zeros(2), clean)
+    found = training.denoiser_loss(learner, pairs, teachers(), torch.Generator())
+    with torch.no_grad():
+        without, _ = learner.restorer.pixel_filter.denoised(noisy)  # at first it changes nothing
+        left = (without - clean).abs().mean((1, 2, 3)) / (clean.std((1, 2, 3)) + 0.05)
+    torch.testing.assert_close(found["pixels"].detach(), left[0] / 2)
+    for term in found.values():
+        slope = torch.autograd.grad(term, denoiser.leave.weight, retain_graph=True)[0]
+        assert slope.abs().sum() > 0
+    quiet = data.Pairs(clean, clean, families[[1, 1]], torch.zeros(2), clean)
+    nn.init.constant_(learner.restorer.pixel_filter.noise_filter.asks[1].bias, -2.0)
+    found = training.denoiser_loss(learner, quiet, teachers(), torch.Generator())
+    assert not any(term.requires_grad for term in found.values())
+
+
+def test_a_step_without_anything_to_learn_from_changes_nothing(
+    images: list[Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flat = [torch.full_like(image, 128) for image in images]
+    monkeypatch.setattr(data, "draw_kinds", lambda most, generator, oftener: [])
+    restorer = Restorer(replace(TINY, denoiser=8))
+    stage = next(n for n, s in enumerate(training.STAGES) if s.name == "denoiser")
+    state = training.Run(flat, restorer, teachers(), 40, 8, 1e-3, seed=1, first=stage)
+    before = copy.deepcopy(state.learner.state_dict())
+    state.advance()
+    after = state.learner.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "kept"),
+    (((), 0), ((rain, jpeg), 0), ((gaussian_noise,), 0), ((low_light, gaussian_noise, jpeg), 1)),
+)
+def test_pairs_know_what_they_were_before_noise(
+    kinds: tuple[Degradation, ...], kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+
+    def kind_of(kind: Degradation) -> Degradation:
+        def noted(images: Tensor, severity: Tensor, generator: torch.Generator) -> Tensor:
+            seen.append(kind(images, severity, generator))
+            return seen[-1]
+
+        return noted
+
+    drawn = [(data.family_of(kind), kind_of(kind)) for kind in kinds]
+    monkeypatch.setattr(data, "draw_kinds", lambda most, generator, oftener: drawn)
+    clean = torch.rand(3, 3, 24, 24)
+    noiseless = data.degrade(clean, 2, data.Chance.of(0))[-1]
+    assert torch.equal(noiseless, [clean, *seen][kept])
+
+
 def test_the_ablations_freeze_what_they_say(
     images: list[Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,7 +355,7 @@ def test_the_ablations_freeze_what_they_say(
     for name in tool["VARIANTS"]:
         monkeypatch.setattr(training, "STAGES", before)
         assert tool["main"](name, "--out", "x") == 3
-        assert training.STAGES[:-1] == before[:-3]
+        assert training.STAGES[:-1] == before[:-4]
         learner = run(images).learner
         training.release(learner, training.STAGES[-1].learns)
         parts = {n.split(".")[1] for n, p in learner.named_parameters() if p.requires_grad}
@@ -323,8 +392,11 @@ def test_which_stages_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     published = RestorerConfig("p", 8, ((),), branches=3, grid=0, skip=False, published=True)
     assert names[training.first_repeated(TINY) :] == ["enhanced", "worth"]
     assert names[training.first_repeated(published)] == "ise"
+    assert names[training.first_repeated(replace(TINY, denoiser=8)) :] == [
+        *("denoiser", "enhanced", "worth")
+    ]
     # as the tools have them: one stage alone, and one more than there are before it
-    for stages in (training.STAGES[3:4], training.STAGES[:-2]):
+    for stages in (training.STAGES[3:4], training.STAGES[:-3]):
         monkeypatch.setattr(training, "STAGES", stages)
         assert training.first_repeated(TINY) == len(stages) - 1
 
@@ -363,7 +435,7 @@ def loss_of(state: training.Run, stage: training.Stage, pairs: data.Pairs) -> fl
 
 
 def test_every_stage_lowers_its_loss(images: list[Tensor]) -> None:
-    state = run(images, steps=420, batch=32)
+    state = run(images, steps=420, batch=32, denoiser=8)
     # of these teachers the last stages learn too little to be seen
     for stage in training.STAGES[:-2]:
         side = training.CROP * stage.sides
@@ -453,7 +525,7 @@ def test_pairs_know_what_a_filter_can_mend(
     families = {kind: n for n, family in enumerate(FAMILIES) for kind in family}
     drawn = [(families[kind], kind) for kind in kinds]
     monkeypatch.setattr(data, "draw_kinds", lambda most, generator, oftener: drawn)
-    _, _, filterable = data.degrade(torch.rand(3, 3, 24, 24), 2, data.Chance.of(0))
+    _, _, filterable, _ = data.degrade(torch.rand(3, 3, 24, 24), 2, data.Chance.of(0))
     assert filterable.tolist() == [share] * 3
 
 

@@ -2,7 +2,8 @@
 
 `python tools/grow.py STAGE OLD OPTIONS` reads the folder OLD, of format 7 or later, and trains
 one stage of `vrdir train` alone, whose options it takes, --start apart. Under torchrun it is
-`torchrun --nproc-per-node 2 tools/grow.py STAGE OLD OPTIONS`.
+`torchrun --nproc-per-node 2 tools/grow.py STAGE OLD OPTIONS`. For the stage "denoiser" a network
+that has none is given the one of `strong`.
 """
 
 import json
@@ -10,12 +11,13 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from vrdir_plug import cli, training
-from vrdir_plug.config import RestorerConfig
+from vrdir_plug.config import RestorerConfig, config_of
 from vrdir_plug.restorer import Restorer
 from vrdir_plug.weights import CONFIG, MODEL
 
@@ -25,10 +27,11 @@ ASKED = (
 )
 
 
-def grown(folder: Path) -> Restorer:
+def grown(folder: Path, **sizes: Any) -> Restorer:
+    """The weights in the folder, in a network of other `sizes` where those are named."""
     config = json.loads((folder / CONFIG).read_text())
     del config["format"]
-    config.setdefault("enhanced_from", 0.0)
+    config = {"enhanced_from": 0.0, "denoiser": 0} | config | sizes
     restorer = Restorer(RestorerConfig.from_dict(config))
     values = restorer.state_dict() | load_file(folder / MODEL)
     for name in ASKED:  # what is new stands last, and changes nothing yet
@@ -47,7 +50,9 @@ def trained(restorer: Restorer, options: Sequence[str]) -> int:
 
 def main(name: str, old: str, *options: str) -> int:
     training.STAGES = tuple(stage for stage in training.STAGES if stage.name == name)
-    return trained(grown(Path(old)), options)
+    strong = config_of("strong")
+    sizes = {"denoiser": strong.denoiser, "profile": strong.profile} if name == "denoiser" else {}
+    return trained(grown(Path(old), **sizes), options)
 
 
 if __name__ == "__main__":

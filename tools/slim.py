@@ -59,7 +59,7 @@ def main(old: str, channels: str, widths: str, *options: str) -> int:
     loss = partial(imitation_loss, large)
     stage = training.Stage("imitate", BEHIND, loss, 1.0, 2)
     training.STAGES = (stage,)
-    training.stages_of = lambda config: range(1)
+    training.stages_of = lambda config: [0]
     return trained(slim(large, int(channels), [int(w) for w in widths.split(",")]), options)
 
 

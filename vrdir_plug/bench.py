@@ -81,7 +81,10 @@ def at_work(profile: str) -> Restorer:
             "streak_filter",
             "pixel_filter",
         ):
-            restorer.get_submodule(name).load_state_dict(trained.get_submodule(name).state_dict())
+            filters = trained.get_submodule(name).state_dict()
+            # a Denoiser, which it has none of, is computed for the same images
+            filters = restorer.get_submodule(name).state_dict() | filters
+            restorer.get_submodule(name).load_state_dict(filters)
     return restorer
 
 

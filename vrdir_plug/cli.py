@@ -95,7 +95,7 @@ def add_evaluate(commands: Any) -> None:
     option(
         "--restorer",
         action="append",
-        help="fast, a folder with weights, MODULE:FUNCTION, none or a classical baseline "
+        help="fast, strong, a folder with weights, MODULE:FUNCTION, none or a classical baseline "
         f"({', '.join(BASELINES)}); repeatable; default fast",
     )
     option(

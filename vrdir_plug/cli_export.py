@@ -41,7 +41,11 @@ def add_export(commands: Any, build: Build) -> None:
     command.set_defaults(run=partial(run_export, build))
     option = command.add_argument
     option("file", type=Path, metavar="FILE", help="ends in .onnx, or in .pt2 for torch.export")
-    option("--restorer", default="fast", help="fast, a folder with weights, or org/name on the Hub")
+    option(
+        "--restorer",
+        default="fast",
+        help="fast, strong, a folder with weights, or org/name on the Hub",
+    )
     option("--recogniser", help="timm:NAME, torchvision:NAME or MODULE:FUNCTION; else none")
     option("--recogniser-weights", type=Path, help=".safetensors or .pth; else downloaded")
     option("--size", type=int, help="side in pixels, if the recogniser takes one size only")

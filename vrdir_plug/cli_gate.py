@@ -61,7 +61,11 @@ def add_gate(commands: Any) -> None:
     option("--images", type=Path, required=True, help="folder of clean images: hundreds, or more")
     option("--recogniser", required=True, help="timm:NAME, torchvision:NAME or MODULE:FUNCTION")
     option("--recogniser-weights", type=Path, help=".safetensors or .pth; else downloaded")
-    option("--restorer", default="fast", help="fast, a folder with weights, or org/name on the Hub")
+    option(
+        "--restorer",
+        default="fast",
+        help="fast, strong, a folder with weights, or org/name on the Hub",
+    )
     option("--out", type=Path, required=True, help="folder for the calibrated weights")
     option("--most-changed", type=share, default=0.01, help="share from 0 to 1 (default: 0.01)")
     option("--corruption", action="append", choices=CORRUPTIONS, help="repeatable; default all")

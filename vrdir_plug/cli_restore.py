@@ -50,7 +50,11 @@ def add_restore(commands: Any) -> None:
     )
     option("--out", type=Path, help="folder to write into; else beside, as NAME.restored.jpg")
     option("--overwrite", action="store_true", help="make outputs anew that exist")
-    option("--restorer", default="fast", help="fast, a folder with weights, or org/name on the Hub")
+    option(
+        "--restorer",
+        default="fast",
+        help="fast, strong, a folder with weights, or org/name on the Hub",
+    )
     option("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1, ...")
     option("--batch-size", type=int, default=16, help="most images of one shape at a time")
     option(

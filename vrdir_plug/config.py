@@ -26,6 +26,7 @@ class RestorerConfig:
             before the last, that of blur and compression, a larger share than this, and altogether
             from twice as much on; others stay as filters and light leave them. 0: all are.
             It is chosen before the stage "enhanced" of a training, up to which all are.
+        denoiser: width of the network behind NoiseFilter; 0: there is none.
     """
 
     profile: str
@@ -37,6 +38,7 @@ class RestorerConfig:
     published: bool = False
     bypass: float = 0.0
     enhanced_from: float = 0.0
+    denoiser: int = 0
 
     def __post_init__(self) -> None:
         sizes = [self.channels, self.branches, *(w for widths in self.units for w in widths)]
@@ -46,6 +48,10 @@ class RestorerConfig:
         deepest = max(map(len, self.units), default=0)
         if self.channels < 4 or not 0 < len(self.units) <= 8 or deepest > 4:
             raise ValueError(f"expected 4 channels or more, 1 to 8 units of up to 4 widths: {self}")
+        if self.denoiser not in range(1025):
+            raise ValueError(f"denoiser must be a width from 0 to 1024, came {self.denoiser}")
+        if self.published and self.denoiser:
+            raise ValueError("the published network has no filter for noise: set denoiser=0")
         if self.grid not in range(257):
             raise ValueError(f"grid must be a whole number from 0 to 256, came {self.grid}")
         for name in ("bypass", "enhanced_from"):
@@ -71,7 +77,7 @@ class RestorerConfig:
 
 PROFILES = (
     RestorerConfig("fast", 32, ((32,),)),
-    RestorerConfig("strong", 96, ((96, 160, 192), (96, 128, 192), (96, 128, 192))),
+    RestorerConfig("strong", 32, ((32,),), denoiser=64),
     RestorerConfig("paper", 128, ((),), branches=3, grid=0, skip=False, published=True),
 )
 

@@ -15,7 +15,14 @@ from PIL import Image
 from torch import Generator, Tensor
 from tqdm import tqdm
 
-from .degradations import CLEAN_FAMILY, FAMILIES, FILTERABLE, ORDER, Degradation
+from .degradations import (
+    CLEAN_FAMILY,
+    FAMILIES,
+    FILTERABLE,
+    NOISE_FAMILY,
+    ORDER,
+    Degradation,
+)
 from .files import SUFFIXES, ahead, open_rgb
 
 SHORT_SIDE = 256
@@ -46,12 +53,14 @@ class Chance(NamedTuple):
 class Pairs:
     """Clean and degraded images (N, 3, S, S), RGB in [0, 1]; the shares
     (N, families + 1) that the families of degradations have in each, the last one's if clean; which
-    share of the kinds in each a filter can mend (N,)."""
+    share of the kinds in each a filter can mend (N,); and the images (N, 3, S, S) as they were
+    before noise fell on them, clean if none did."""
 
     clean: Tensor
     degraded: Tensor
     families: Tensor
     filterable: Tensor
+    noiseless: Tensor
 
 
 def read_image(path: Path) -> Tensor:
@@ -156,20 +165,22 @@ def shares_of(families: list[int], severities: Tensor) -> Tensor:
 
 def degrade(
     clean: Tensor, most: int, chance: Chance, oftener: Oftener = ()
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Degrade a group (N, 3, H, W) by the same kinds: rounded to 8 bits, the families' shares, and
-    that of filterable kinds."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Degrade a group (N, 3, H, W) by the same kinds: rounded to 8 bits, the families' shares, that
+    of filterable kinds, and what it was before noise."""
     drawn = draw_kinds(most, chance.choices, oftener)
     # several at once are each milder, as in the world
     most_severe = 5 / max(1, len(drawn)) ** 0.5
     severities = torch.rand(len(drawn), len(clean), generator=chance.choices) * most_severe
-    images = clean
-    for (_, kind), severity in zip(drawn, severities, strict=True):
+    images = noiseless = clean
+    for (family, kind), severity in zip(drawn, severities, strict=True):
+        noiseless = images if family == NOISE_FAMILY else noiseless
         images = kind(images, severity.to(images.device), chance.pixels)
     degraded = (images.clamp(0, 1) * 255).round() / 255
     families = shares_of([family for family, _ in drawn], severities)
     share = sum(kind in FILTERABLE for _, kind in drawn) / max(1, len(drawn))
-    return degraded, families.to(images.device), clean.new_full((len(clean),), share)
+    filterable = clean.new_full((len(clean),), share)
+    return degraded, families.to(images.device), filterable, noiseless
 
 
 def draw_pairs(

@@ -504,7 +504,7 @@ FAMILIES: tuple[tuple[Degradation, ...], ...] = (
     ),
 )
 CLEAN_FAMILY = len(FAMILIES)
-LIGHT_FAMILY, WEATHER_FAMILY = 0, 2
+LIGHT_FAMILY, NOISE_FAMILY, WEATHER_FAMILY = 0, 1, 2
 # what PixelFilter is for: one linear filter mends them, more or less, and a switching one impulses
 FILTERABLE: tuple[Degradation, ...] = (
     *(gaussian_blur, defocus_blur, motion_blur, zoom_blur, glass_blur),

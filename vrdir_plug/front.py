@@ -29,8 +29,9 @@ from .bands import (
     zeroed,
 )
 from .compression import Blocking, blocking_of, steps_in
+from .denoiser import Denoiser
 from .ise import DNC
-from .noise import NoiseFilter
+from .noise import AROUND, NoiseFilter
 from .response import (
     REACH,
     STRONGEST,
@@ -77,10 +78,11 @@ class PixelFilter(nn.Module):
 
     A switching filter takes impulses away (Sun and Neuvo, Pattern Recognition Letters 15, 1994):
     values at an end of the range, far from the mean of the neighbours that are at none, in terms of
-    their deviation (Hampel's identifier). A NoiseFilter follows. Then one linear filter: a gain for
-    each of the image's wavelet bands (a trous; Starck, Murtagh and Bijaoui 1998), times a
-    FrequencyResponse. How much of it all is done the statistics of the whole image say; at first no
-    gain but 1, no noise taken away, and no impulses where there are few.
+    their deviation (Hampel's identifier). A NoiseFilter follows, and a Denoiser if there is one.
+    Then one linear filter: a gain for each of the image's wavelet bands (a trous; Starck, Murtagh
+    and Bijaoui 1998), times a FrequencyResponse. How much of it all is done the statistics of the
+    whole image say; at first no gain but 1, no noise taken away, and no impulses where there are
+    few.
     """
 
     steps = (1, 2, 4)  # pixels between the taps of each smoothing of the wavelets
@@ -91,33 +93,53 @@ class PixelFilter(nn.Module):
     most = 2.0  # logarithm of a gain
     known = SPECTRUM + BANDS + 7  # numbers of an image
 
-    def __init__(self) -> None:
+    def __init__(self, denoiser: int = 0) -> None:
         super().__init__()
         # logarithm of the share of impulses from which half of the change is made, and how steeply
         self.switch = nn.Parameter(torch.tensor([-4.0, 4.0]))
         into, out = nn.Conv2d(self.known, 32, 1), nn.Conv2d(32, len(self.steps), 1)
         self.asks: Any = nn.ModuleList([into, zeroed(out)])
         self.noise_filter = NoiseFilter(self.known)
+        self.denoiser: Any = Denoiser(denoiser) if denoiser else None
         self.response = FrequencyResponse(self.known)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W), H and W divisible by 4 -> the same in float32, not clamped; and what is
         known of the images (N, known)."""
+        mended, known = self.denoised(images)
         with full_precision(images):
-            mended, known = self.denoised(images)
-            response = self.asked(known, power_spectrum(windows_of(mended)))
-            wide = F.pad(mended, (REACH,) * 4, mode="replicate")
-            return filtered_by(wide, response), known
+            return self.filtered(mended, known), known
+
+    def filtered(self, images: Tensor, known: Tensor) -> Tensor:
+        """The last of it: the response to images without impulses and noise."""
+        response = self.asked(known, power_spectrum(windows_of(images)))
+        return filtered_by(F.pad(images, (REACH,) * 4, mode="replicate"), response)
 
     def denoised(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The images without impulses and noise, and what is known of them (N, known)."""
-        mended, known = self.without_impulses(images)
-        share, blocking = self.noise_filter.share(known), blocking_of(steps_in(images.float()))
-        if not idle(share.maximum(blocking.share)):
+        with full_precision(images):
+            mended, known = self.without_impulses(images)
+            share, blocking = self.noise_filter.share(known), blocking_of(steps_in(images.float()))
+            if idle(share.maximum(blocking.share)):
+                return mended, known
             noise = self.noise_filter.levels(windows_of(mended))
             noise, share = with_blocking(noise, share, blocking)
-            mended = self.noise_filter.mended(mended, noise, share)
-        return mended, known
+        return self.without_noise(mended, noise, share), known
+
+    def without_noise(self, images: Tensor, noise: Tensor, share: Tensor) -> Tensor:
+        """Images (N, 3, H, W) without that share (N,) of the noise of these variances
+        (N, 3, LEVELS)."""
+        with full_precision(images):
+            smooth = self.noise_filter.mended(images, noise, share)
+        if self.denoiser is None or idle(share):
+            return smooth
+        whole = (share / self.noise_filter.most)[:, None, None, None]
+        return plus_product(smooth, self.denoiser(images, smooth), whole)
+
+    @property
+    def around(self) -> int:
+        """Pixels around one that tell what it is without noise."""
+        return AROUND + (0 if self.denoiser is None else self.denoiser.reach)
 
     def without_impulses(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The images without impulses, and what is known of them (N, known)."""

@@ -253,7 +253,8 @@ class Restorer(nn.Module):
         self.encoder = encoder(self.config)
         self.ise = ISE(self.config)
         self.streak_filter: Any = None if self.config.published else StreakFilter()
-        self.pixel_filter: Any = None if self.config.published else PixelFilter()
+        denoiser = self.config.denoiser
+        self.pixel_filter: Any = None if self.config.published else PixelFilter(denoiser)
         self.light: Any = None if self.config.published else Light()
         self.pixel_dnc: Any = None if self.config.published else PixelDNC()
         self.decoder = decoder(self.config)
@@ -456,8 +457,9 @@ class Restorer(nn.Module):
         stays at the commit that was downloaded until `vrdir download` is asked for a newer one.
 
         Args:
-            name: "fast"; or a folder with config.json and model.safetensors; or "org/name". A bare
-                name of an embedded set is that set: write "./fast" for a folder of your own.
+            name: "fast" or "strong"; or a folder with config.json and model.safetensors; or
+                "org/name". A bare name of an embedded set is that set: write "./fast" for a folder
+                of your own.
             revision: commit, tag or branch on the Hub; default "main".
             mode: "select" or "skip", see the class.
 

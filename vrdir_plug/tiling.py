@@ -10,22 +10,21 @@ Positions are cells: see `bands`.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
-from functools import partial
+from itertools import product
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import motion, noise, streaks
+from . import motion, streaks
 from .bands import (
     CELL,
     bands_of,
     from_moments,
     full_precision,
     image_of,
-    inner,
     log_amplitude,
     moments,
     resized,
@@ -36,6 +35,7 @@ from .front import FINE, colour_moments, mapped, with_blocking
 from .ise import Block
 from .mosaic import Blocks, blocks_of, interpolated, mosaics, steps_of
 from .response import REACH, filtered_by, filtered_with, places, power_spectrum, squares, tapered
+from .response import SIDE as PROBE
 from .restorer import Restorer, changes_of, check_images, degradation_of
 from .zoom import Lengths, along_rays, profiles_in
 
@@ -125,6 +125,13 @@ class Window:
             self.bottom - wide.top,
             self.right - wide.left,
         )
+
+
+def together(probes: Sequence[Tensor]) -> Tensor:
+    """As `response.windows_of` gives them, of parts (1, 3, h, w) that may end with the image:
+    (1, count, 3, PROBE, PROBE)."""
+    filled = [F.pad(p, (0, PROBE - p.shape[3], 0, PROBE - p.shape[2]), "replicate") for p in probes]
+    return torch.stack(filled, 1)
 
 
 def reach_of(block: Block) -> int:
@@ -322,14 +329,24 @@ class Walk:
     def see_power(self, known: Tensor) -> Tensor:
         """The power spectrum of what PixelFilter leaves of impulses and noise; what it takes for
         noise is kept."""
-        pixel_filter = self.restorer.pixel_filter
-        # a small image each: all that is mended from here on is told by what is near
-        windows = self.squares_at(partial(places, margin=BEFORE + noise.AROUND)).flatten(0, 1)
-        windows = inner(self.without_impulses(self.without_streaks(windows)), BEFORE)
-        levels = pixel_filter.noise_filter.levels(inner(windows, noise.AROUND)[None])
-        share = pixel_filter.noise_filter.share(known)
-        self.noise = with_blocking(levels, share, self.blocking)
-        return power_spectrum(inner(self.without_noise(windows), noise.AROUND)[None])
+        noise = self.restorer.pixel_filter.noise_filter
+        # a small tile each: all that is mended from here on is told by what is near
+        around = [self.pixels_around(window) for window in self.probes()]
+        seen = [(within, self.without_impulses(pixels)) for within, pixels in around]
+        levels = noise.levels(together([within.pixels_of(part) for within, part in seen]))
+        self.noise = with_blocking(levels, noise.share(known), self.blocking)
+        mended = [within.pixels_of(self.without_noise(part)) for within, part in seen]
+        return power_spectrum(together(mended))
+
+    def probes(self) -> list[Window]:
+        """Where `response.windows_of` looks, as far as there is anything."""
+        firsts = (places(CELL * cells, self.image.device)[:, 0] // CELL for cells in self.size)
+        found = []
+        for top, left in product(*(first.tolist() for first in firsts)):
+            ends = (at + PROBE // CELL for at in (top, left))
+            bottom, right = (min(end, cells) for end, cells in zip(ends, self.size, strict=True))
+            found.append(Window(top, left, bottom, right))
+        return found
 
     def see_light(self) -> Tensor:
         """The maps that change the light of the image."""
@@ -432,7 +449,8 @@ class Walk:
     def pixels_around(self, window: Window) -> tuple[Window, Tensor]:
         """All that PixelFilter reaches from a window, without streaks, and where in it the window
         lies."""
-        wide = window.widened(-(-(BEFORE + noise.AROUND + REACH) // CELL), self.size)
+        around = self.restorer.pixel_filter.around
+        wide = window.widened(-(-(BEFORE + around + REACH) // CELL), self.size)
         return window.within(wide), self.without_streaks(self.sharp(wide))
 
     def sharp(self, wide: Window) -> Tensor:
@@ -453,7 +471,7 @@ class Walk:
 
     def without_noise(self, images: Tensor) -> Tensor:
         given = (part.expand(len(images), *part.shape[1:]) for part in self.noise)
-        restored: Tensor = self.restorer.pixel_filter.noise_filter.mended(images, *given)
+        restored: Tensor = self.restorer.pixel_filter.without_noise(images, *given)
         return restored
 
     def padded(self, wide: Window) -> Tensor:

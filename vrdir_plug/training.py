@@ -22,13 +22,14 @@ from torch import Generator, Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from . import losses
-from .bands import full_precision, image_of
+from .bands import bands_of, full_precision, image_of
 from .config import RestorerConfig
 from .data import Chance, Oftener, Pairs, draw_pairs, mixed
 from .defocus import RADII, WHOLES, radii_on, rings_of
 from .degradations import (
     CLEAN_FAMILY,
     LIGHT_FAMILY,
+    NOISE_FAMILY,
     WEATHER_FAMILY,
     convolve,
     defocus_blur,
@@ -474,7 +475,7 @@ def valued_loss(restorer: Restorer, given: Valued) -> Tensor:
 def worth_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 12: which images are worth it, by what the teachers see of them restored."""
+    """Stage 13: which images are worth it, by what the teachers see of them restored."""
     given = valued(learner.restorer, pairs, teachers[choose(teachers, generator)])
     return {"worth": valued_loss(learner.restorer, given)}
 
@@ -507,18 +508,45 @@ def lit_loss(
     unknown = torch.empty(0)  # of no use to what enhances
     judged = Judged(*given[:5], told=unknown, degradation=unknown, needed=given.needed)
     restored = restorer.enhanced(judged).clamp(0, 1)
-    teacher = teachers[choose(teachers, generator)]
+    return seen_loss(teachers[choose(teachers, generator)], restored, given.clean / 255)
+
+
+def seen_loss(teacher: Teacher, restored: Tensor, clean: Tensor) -> Tensor:
+    """What a teacher sees in restored images that are all of the same sort."""
     with torch.no_grad():
-        wanted = teacher(given.clean / 255)
+        wanted = teacher(clean)
     found = losses.consistency_loss(teacher(restored), wanted)
     losses.limited(restored, torch.full_like(found, TEACHER_LIMIT))
     return found.mean()
 
 
+def denoiser_loss(
+    learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
+) -> dict[str, Tensor]:
+    """Stage 11: the Denoiser, by the pixels before noise fell on them, and by what is seen in the
+    end, where nothing is enhanced.
+
+    Pixels alone would have all noise gone; and an error counts by the contrast it is seen in.
+    """
+    restorer = learner.restorer
+    with torch.no_grad(), full_precision(pairs.degraded):
+        images, _ = restorer.cleared(pairs.degraded)
+    denoised, known = restorer.pixel_filter.denoised(images)
+    with full_precision(denoised):
+        filtered = restorer.pixel_filter.filtered(denoised, known)
+        lit = image_of(restorer.light(bands_of(filtered))).clamp(0, 1)
+    weights = pairs.families[:, NOISE_FAMILY] / (pairs.noiseless.std((1, 2, 3)) + 0.05)
+    teacher = teachers[choose(teachers, generator)]
+    return {
+        "pixels": losses.pixel_loss(denoised, pairs.noiseless, weights),
+        "teacher": seen_loss(teacher, lit, pairs.clean),
+    }
+
+
 def enhanced_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 11: all that enhances images, but FGM's prior, which says which those are."""
+    """Stage 12: all that enhances images, but FGM's prior, which says which those are."""
     restorer = learner.restorer
     return {"teacher": lit_loss(restorer, lit_of(restorer, pairs), teachers, generator)}
 
@@ -600,6 +628,11 @@ REMAINING = (
     *(jpeg, jpeg, jpeg, (haze, jpeg), (mist, jpeg), (low_light, jpeg)),
     *((gaussian_blur, jpeg), (down_sample, jpeg)),
 )
+# what the Denoiser is for; the noise of a dark image counts as light, and has its teachers alone
+DENOISED = (
+    *(gaussian_noise, gaussian_noise, shot_noise, shot_noise, speckle_noise, speckle_noise),
+    *(low_light, (low_light, gaussian_noise), (low_light, shot_noise), (shot_noise, jpeg)),
+)
 NOISY = 0.4  # of the images that are moved, or out of focus
 STAGES: tuple[Stage, ...] = (
     Stage("zoom", (".zoom_filter.",), zoom_loss, 0.05, 2, 1.5, sides=2, oftener=ZOOMS),
@@ -613,23 +646,26 @@ STAGES: tuple[Stage, ...] = (
     Stage("decoder", (".decoder.",), decoder_loss, 0.01, 1),
     Stage("branches", BEHIND, branch_loss, 0.35, 2),
     Stage("ise", BEHIND, whole_loss, 0.23, 2, 0.4, sides=2),
+    Stage("denoiser", (".denoiser.",), denoiser_loss, 0.15, 2, 0.5, sides=2, oftener=DENOISED),
     Stage("enhanced", ENHANCED, enhanced_loss, 0.05, 2, 0.3, sides=2, oftener=REMAINING),
     Stage("worth", (".worth.",), worth_loss, 0.05, 2, 1.5, sides=2, oftener=DOUBTFUL),
 )
 
 
-def stages_of(config: RestorerConfig) -> range:
+def stages_of(config: RestorerConfig) -> list[int]:
     """Which of the stages a network has: as published nothing is before E and behind SAD."""
     fronts = {"zoom", "motion", "defocus", "streaks", "pixels", "noise", "response"}
-    ours = fronts | {"enhanced", "worth"} if config.published else set()
-    has = [n for n, stage in enumerate(STAGES) if stage.name not in ours]
-    return range(has[0], has[-1] + 1)
+    lacks = fronts | {"enhanced", "worth"} if config.published else set()
+    if not config.denoiser:
+        lacks |= {"denoiser"}
+    return [n for n, stage in enumerate(STAGES) if stage.name not in lacks]
 
 
 def first_repeated(config: RestorerConfig) -> int:
     """The first of the stages that fit trained weights to other teachers and images."""
     stages = stages_of(config)
-    return next((n for n in stages if STAGES[n].name in ("enhanced", "worth")), stages[-1])
+    repeated = ("denoiser", "enhanced", "worth")
+    return next((n for n in stages if STAGES[n].name in repeated), stages[-1])
 
 
 def release(learner: nn.Module, parts: tuple[str, ...]) -> list[nn.Parameter]:
@@ -672,8 +708,7 @@ class Run:
         self.teachers = [teacher.to(self.device) for teacher in teachers]
         self.steps, self.batch, self.rate, self.seed = steps, batch, rate, seed
         self.crop = crop
-        whole = stages_of(restorer.config)
-        self.stages = range(max(first, whole.start), whole.stop)
+        self.stages = [n for n in stages_of(restorer.config) if n >= first]
         self.setting = {
             "network": repr(restorer.config),
             "images": len(images),
@@ -681,7 +716,7 @@ class Run:
             "steps": steps,
             "batch": batch,
             "crop": crop,
-            "first": STAGES[self.stages.start].name,
+            "first": STAGES[self.stages[0]].name,
             "processes": self.processes.count,
             "rate": rate,
             "seed": seed,
@@ -689,7 +724,7 @@ class Run:
         self.learner = Learner(restorer.to(self.device), self.teachers).to(self.device)
         self.learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.learner)
-        self.stage = self.stages.start
+        self.stage = self.stages[0]
         self.begin_stage()
 
     def begin_stage(self) -> None:
@@ -740,7 +775,9 @@ class Run:
         for group in self.optimiser.param_groups:
             group["lr"] = self.current_rate()
         terms = self.losses()
-        torch.stack(list(terms.values())).sum().backward()
+        total = torch.stack(list(terms.values())).sum()
+        if total.requires_grad:  # not where no image has what the stage is for
+            total.backward()
         learning = self.optimiser.param_groups[0]["params"]
         self.processes.average_gradients(learning)
         if nn.utils.clip_grad_norm_(learning, 1.0).isfinite():
@@ -763,9 +800,9 @@ class Run:
     def finished(self) -> bool:
         """Move on to the next stage where one is over; True after the last."""
         while self.step >= self.stage_steps:
-            if self.stage + 1 == self.stages.stop:
+            if self.stage == self.stages[-1]:
                 return True
-            self.stage += 1
+            self.stage = self.stages[self.stages.index(self.stage) + 1]
             self.begin_stage()
         return False
 
@@ -904,8 +941,9 @@ def train(
             ones the teachers see more of what is shown, and statistics are nearer to those of
             whole images.
         start: trained weights, by a name as `Restorer.from_pretrained` takes it, in the profile's
-            place: all steps are then those of the last stages ("enhanced" and "worth"; "ise" of the
-            profile "paper"), which fit them to these teachers and images.
+            place: all steps are then those of the last stages ("denoiser", if it has one,
+            "enhanced" and "worth"; "ise" of the profile "paper"), which fit them to these teachers
+            and images.
 
     Returns:
         True when it came to its end, False when it was interrupted: call it again to go on.
