@@ -29,8 +29,8 @@ CONFIGS = (
     RestorerConfig("tiny", 8, ((8, 12, 8), (8,))),
     RestorerConfig("tiny_no_units", 8, ((),)),
     RestorerConfig("tiny_no_skip", 8, ((8,),), skip=False),
-    RestorerConfig("tiny_denoiser", 8, ((8,),), denoiser=8),
     RestorerConfig("tiny_published", 8, ((),), branches=3, grid=0, skip=False, published=True),
+    RestorerConfig("tiny_denoiser", 8, ((8,),), denoiser=8),
 )
 
 
