@@ -45,7 +45,7 @@ def moving_windows(images: Tensor) -> Tensor:
 
 def moving_places(length: int, device: torch.device) -> Tensor:
     """Where the windows lie along a side of the image: (ALONG, SIDE)."""
-    return places(length, device, 0, SIDE, ALONG)
+    return places(length, device, SIDE, ALONG)
 
 
 def angles(device: torch.device) -> Tensor:

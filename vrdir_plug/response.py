@@ -22,18 +22,15 @@ WIDTH = 12
 STRONGEST = 3.5  # times is a frequency's amplitude made at most; recognisers mind more of it
 
 
-def places(
-    length: int, device: torch.device, margin: int = 0, side: int = SIDE, count: int = WINDOWS
-) -> Tensor:
-    """Where so many windows lie along a side of the image, from whole cells on, spread over it,
-    with a margin on both sides: (count, side + 2 margin). Behind the edge they repeat it."""
+def places(length: int, device: torch.device, side: int = SIDE, count: int = WINDOWS) -> Tensor:
+    """Where so many windows lie along a side of the image, from whole cells on, spread over it:
+    (count, side). Behind the edge they repeat it."""
     # as a tensor: a size that torch.export keeps free cannot be divided by in ONNX
     last = torch.arange(length, device=device)[-1]
     room = (last - (side - 1)).clamp(min=0)
     steps = torch.arange(count, device=device)
     starts = torch.div(steps * room, (count - 1) * CELL, rounding_mode="floor") * CELL
-    found = starts[:, None] + torch.arange(-margin, side + margin, device=device)
-    return torch.minimum(found.clamp(min=0), last)
+    return torch.minimum(starts[:, None] + torch.arange(side, device=device), last)
 
 
 def windows_of(images: Tensor) -> Tensor:

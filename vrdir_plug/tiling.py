@@ -460,8 +460,7 @@ class Walk:
         return wide.pixels_of(self.image)
 
     def without_streaks(self, images: Tensor) -> Tensor:
-        share = self.streaks.expand(len(images))
-        restored: Tensor = self.restorer.streak_filter.mended(images, share)
+        restored: Tensor = self.restorer.streak_filter.mended(images, self.streaks)
         return restored
 
     def without_impulses(self, images: Tensor) -> Tensor:
@@ -470,8 +469,7 @@ class Walk:
         return restored
 
     def without_noise(self, images: Tensor) -> Tensor:
-        given = (part.expand(len(images), *part.shape[1:]) for part in self.noise)
-        restored: Tensor = self.restorer.pixel_filter.without_noise(images, *given)
+        restored: Tensor = self.restorer.pixel_filter.without_noise(images, *self.noise)
         return restored
 
     def padded(self, wide: Window) -> Tensor:
