@@ -19,6 +19,7 @@ def denoiser() -> Denoiser:
     torch.manual_seed(0)
     made = Denoiser(8)
     nn.init.kaiming_normal_(made.leave.weight)
+    nn.init.uniform_(made.left)
     pair: Any
     for pair in made.body:
         nn.init.kaiming_normal_(pair[-1].weight)
@@ -31,6 +32,14 @@ def test_half_of_an_image_is_restored_to_half(denoiser: Denoiser) -> None:
         whole, half = denoiser(images, smooth), denoiser(images / 2, smooth / 2)
     assert whole.std() > 0.1
     torch.testing.assert_close(half, whole / 2, atol=1e-5, rtol=1e-5)
+
+
+def test_a_part_of_the_noise_is_left() -> None:
+    made = Denoiser(8)
+    images, smooth = torch.rand(2, 2, 3, 40, 48)
+    with torch.no_grad():
+        made.left.fill_(0.25)
+        torch.testing.assert_close(made(images, smooth), (images - smooth) / 4)
 
 
 def test_it_sees_as_far_as_it_says(denoiser: Denoiser) -> None:

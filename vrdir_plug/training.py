@@ -77,6 +77,7 @@ EMA_DECAY = 0.999
 # Of Light's switches, which no stage learns. The darkest tenth of most clean photographs is darker,
 # that of veiled ones paler; most clean ones have a wider range, dark and hazy ones a narrower one
 PALE, NARROW = 0.2, 0.45
+LEFT = 0.2  # of the noise, by pixels: recognisers see more where some is than where all is smooth
 TEACHER_LIMIT = 10.0  # their gradient at an image, in lengths of L1's; see `losses.limited`
 
 
@@ -523,10 +524,10 @@ def seen_loss(teacher: Teacher, restored: Tensor, clean: Tensor) -> Tensor:
 def denoiser_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 11: the Denoiser, by the pixels before noise fell on them, and by what is seen in the
-    end, where nothing is enhanced.
+    """Stage 11: the Denoiser, by the pixels before noise fell on them, a part of which is `LEFT`,
+    and by what is seen in the end, where nothing is enhanced.
 
-    Pixels alone would have all noise gone; and an error counts by the contrast it is seen in.
+    An error counts by the contrast it is seen in.
     """
     restorer = learner.restorer
     with torch.no_grad(), full_precision(pairs.degraded):
@@ -535,10 +536,11 @@ def denoiser_loss(
     with full_precision(denoised):
         filtered = restorer.pixel_filter.filtered(denoised, known)
         lit = image_of(restorer.light(bands_of(filtered))).clamp(0, 1)
+    wanted = torch.lerp(pairs.noiseless, pairs.degraded, LEFT)
     weights = pairs.families[:, NOISE_FAMILY] / (pairs.noiseless.std((1, 2, 3)) + 0.05)
     teacher = teachers[choose(teachers, generator)]
     return {
-        "pixels": losses.pixel_loss(denoised, pairs.noiseless, weights),
+        "pixels": losses.pixel_loss(denoised, wanted, weights),
         "teacher": seen_loss(teacher, lit, pairs.clean),
     }
 
