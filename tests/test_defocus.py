@@ -24,9 +24,9 @@ from vrdir_plug.defocus import (
     rings_of,
 )
 from vrdir_plug.degradations import convolve, discs
-from vrdir_plug.motion import FLOOR, moving_windows
+from vrdir_plug.fourier import power
+from vrdir_plug.motion import FLOOR, windows_on
 from vrdir_plug.motion import SIDE as SEEN
-from vrdir_plug.response import tapered
 from vrdir_plug.tiling import Tiled
 from vrdir_plug.zoom import lengths_of
 
@@ -50,7 +50,7 @@ def shipped() -> DefocusFilter:
 def test_rings_are_means_of_the_spectrum() -> None:
     torch.manual_seed(0)
     planes = torch.randn(2, 4, SEEN, SEEN)
-    found = rings_of(planes).numpy()
+    found = rings_of(power(planes)).numpy()
     assert found.shape == (2, RINGS)
     along = np.fft.fftfreq(SEEN, 1 / SEEN)
     distance = np.rint(np.hypot(along[:, None], along))
@@ -108,7 +108,7 @@ def test_noise_is_told_by_the_corners_of_the_spectrum(shipped: DefocusFilter) ->
     blurred = unfocused(scene())
     noisy = blurred + torch.tensor([0.0, 0.02]).view(2, 1, 1, 1) * torch.randn(2, 3, 224, 224)
     with torch.no_grad():
-        found = shipped.seen_in(tapered(moving_windows(noisy)), lengths_of(noisy)).noise
+        found = shipped.seen_in(windows_on(noisy).spectrum, lengths_of(noisy)).noise
     least, more = shipped.noise
     assert found[0] == pytest.approx(least + 216 * more, rel=0.15)
     # a Hann window keeps 3/8 of a power along each side, the mean of three colours a third
@@ -143,8 +143,7 @@ def test_the_radius_is_that_of_the_disc(shipped: DefocusFilter) -> None:
     radius, kernels = discs(images, generator)
     blurred = (convolve(images, kernels) * 255).round() / 255
     with torch.no_grad():
-        planes = tapered(moving_windows(blurred))
-        chances = shipped.seen_in(planes, lengths_of(blurred)).chances
+        chances = shipped.seen_in(windows_on(blurred).spectrum, lengths_of(blurred)).chances
     found = chances[:, :-1] @ torch.tensor(RADII + WHOLES) / chances[:, :-1].sum(1)
     seen = chances[:, -1] < 0.5
     assert seen.sum() >= 6

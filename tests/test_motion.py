@@ -13,6 +13,7 @@ from torch import Tensor
 from vrdir_plug import Restorer, losses
 from vrdir_plug.corruptions import CORRUPTIONS
 from vrdir_plug.degradations import convolve, moving_kernels
+from vrdir_plug.fourier import power
 from vrdir_plug.motion import (
     ANGLES,
     BINS,
@@ -24,10 +25,9 @@ from vrdir_plug.motion import (
     Move,
     inverse,
     least_phase,
-    moving_windows,
     profiles_of,
+    windows_on,
 )
-from vrdir_plug.response import tapered
 from vrdir_plug.zoom import lengths_of
 
 
@@ -58,7 +58,7 @@ def test_profiles_are_means_of_the_spectrum_across_each_direction() -> None:
     torch.manual_seed(0)
     planes = torch.randn(1, 4, SIDE, SIDE)
     level = np.log(np.mean(np.abs(np.fft.fft2(planes[0].numpy(), norm="ortho")) ** 2, 0) + FLOOR)
-    found = profiles_of(planes)[0]
+    found = profiles_of(power(planes))[0]
     assert found.shape == (3, ANGLES, BINS)
     across = np.arange(-BINS + 1, BINS, 2)
     steps = np.arange(1, BINS + 1)
@@ -67,7 +67,7 @@ def test_profiles_are_means_of_the_spectrum_across_each_direction() -> None:
             chosen = across[(abs(across) >= low) & (abs(across) <= high)]
             expected = rows[steps % SIDE][:, chosen % SIDE].mean(1)
             np.testing.assert_allclose(found[part, turn], expected, atol=1e-3)
-    slanted = profiles_of(planes.mT)[0]  # the other way round: 90 degrees less the angle
+    slanted = profiles_of(power(planes.mT))[0]  # the other way round: 90 degrees less the angle
     order = (ANGLES // 2 - np.arange(ANGLES)) % ANGLES
     np.testing.assert_allclose(slanted[:, order], found, atol=1e-3)
 
@@ -135,8 +135,7 @@ def test_the_angle_is_that_of_the_move(shipped: MotionFilter) -> None:
     angle, kernels = moving_kernels(images, generator)
     blurred = (convolve(images, kernels) * 255).round() / 255
     with torch.no_grad():
-        planes = tapered(moving_windows(blurred))
-        move = shipped.seen_in(planes, lengths_of(blurred))
+        move = shipped.seen_in(windows_on(blurred).spectrum, lengths_of(blurred))
     off = (move.angle - angle + math.pi / 2).remainder(math.pi) - math.pi / 2
     assert (move.share > 0.5).sum() >= 6
     assert (off[move.share > 0.5].abs() < math.radians(6)).all()
@@ -173,8 +172,8 @@ def test_an_image_smaller_than_a_window_is_left(shipped: MotionFilter) -> None:
 def test_half_a_share_is_half_the_change(shipped: MotionFilter) -> None:
     image = moved(scene())
     with torch.no_grad():
-        planes = tapered(moving_windows(image))
-        move = shipped.seen_in(planes, lengths_of(image))
+        planes, spectrum = windows_on(image)
+        move = shipped.seen_in(spectrum, lengths_of(image))
         whole = shipped.kernels(planes, move._replace(share=torch.ones(1)))
         half = shipped.kernels(planes, move._replace(share=torch.full((1,), 0.5)))
     middle = F.pad(torch.ones(1, 1, 1), (REACH,) * 4)

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .constants import constant, recorded
+
 
 def conv(inputs: int, outputs: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=bias)
@@ -28,6 +30,7 @@ CELL = 4  # ours works on the 4x4 frequencies of cells of 4 x 4 pixels, one cell
 BANDS = 3 * CELL**2
 
 
+@constant
 def dct(length: int, device: torch.device | None = None) -> Tensor:
     """The orthonormal DCT-II (length, length), a row for each frequency."""
     steps = torch.arange(length, device=device, dtype=torch.float32)
@@ -35,6 +38,7 @@ def dct(length: int, device: torch.device | None = None) -> Tensor:
     return torch.cat([rows[:1] / math.sqrt(2), rows[1:]])
 
 
+@constant
 def band_filters(device: torch.device | None = None) -> Tensor:
     """Orthonormal 4x4 DCT-II of a cell, as the filters of a convolution (16, 1, 4, 4), by vertical
     and horizontal frequency: the first one gives four times the mean of the cell."""
@@ -42,6 +46,7 @@ def band_filters(device: torch.device | None = None) -> Tensor:
     return torch.kron(rows, rows).view(-1, 1, CELL, CELL)
 
 
+@constant
 def difference_filters(device: torch.device | None = None) -> Tensor:
     """Steps from pixel to pixel of a cell: three across, three down (6, 1, 4, 4)."""
     across = torch.eye(CELL, device=device).diff(dim=0)[:, None, None]
@@ -49,6 +54,7 @@ def difference_filters(device: torch.device | None = None) -> Tensor:
     return torch.cat([across, across.mT])
 
 
+@constant
 def slope_filters(device: torch.device | None = None) -> Tensor:
     """Slopes in the four corners of a cell: across, then down (8, 1, 4, 4)."""
     places = torch.eye(CELL - 1, device=device)[::2]
@@ -57,22 +63,32 @@ def slope_filters(device: torch.device | None = None) -> Tensor:
     return slopes.view(-1, 1, CELL, CELL)
 
 
+@constant
+def colour_filters(device: torch.device) -> Tensor:
+    """`band_filters` for each of three colours (48, 1, 4, 4)."""
+    return band_filters(device).repeat(3, 1, 1, 1)
+
+
+@constant
+def cell_filters(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The inverse of `colour_filters`: of the bands of a cell its pixels (48, 48, 1, 1)."""
+    filters = band_filters(device).to(dtype).flatten(1)
+    return torch.block_diag(*[filters] * 3).T[..., None, None]
+
+
 def bands_of(images: Tensor, stride: int = CELL) -> Tensor:
     """Images (N, 3, H, W), H and W divisible by 4 -> the 16 bands of each colour in turn
     (N, 48, H/4, W/4), float32; with a larger stride, those of some of the cells."""
     with full_precision(images):
         images = images.float().contiguous(memory_format=torch.channels_last)
-        filters = band_filters(images.device).repeat(3, 1, 1, 1)
-        return F.conv2d(images, filters, stride=stride, groups=3)
+        return F.conv2d(images, colour_filters(images.device), stride=stride, groups=3)
 
 
 def image_of(bands: Tensor) -> Tensor:
     """The inverse, in the bands' precision."""
     with full_precision(bands):
-        filters = band_filters(bands.device).to(bands.dtype).flatten(1)
         # as one product: in groups, or as one for each colour, it takes longer
-        filters = torch.block_diag(*[filters] * 3)
-        cells = F.conv2d(bands, filters.T[..., None, None])
+        cells = F.conv2d(bands, cell_filters(bands.device, bands.dtype))
         # F.pixel_shuffle, which takes twice the time where the channels lie last
         cells = cells.unflatten(1, (3, CELL, CELL)).permute(0, 1, 4, 2, 5, 3)
         return cells.flatten(4).flatten(2, 3)
@@ -157,12 +173,6 @@ class Judgement(nn.ModuleList):
     def share(self, known: Tensor) -> Tensor:
         """Of it that is taken away (N,): none where it is hardly likely."""
         return (2 * self.chance(known) - 0.5).clamp(0, 1)
-
-
-def recorded() -> bool:
-    """Whether what is computed now becomes a graph that is to serve all images."""
-    traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    return torch.compiler.is_compiling() or traced
 
 
 def idle(share: Tensor) -> bool:

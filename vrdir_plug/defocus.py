@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .bands import LEAK, linear, zeroed
-from .fourier import power
+from .constants import constant
 from .motion import FLOOR, InverseFilter
 from .motion import SIDE as SEEN  # of the windows in which the spectrum is taken
 from .response import frequencies, kernels_of
@@ -36,17 +36,23 @@ class Disc(NamedTuple):
     share: Tensor
 
 
-def rings_of(planes: Tensor) -> Tensor:
-    """What `tapered` gives of windows of SEEN pixels -> the mean logarithm of the power at each
-    distance from frequency zero (N, RINGS)."""
-    level = (power(planes).mean(1) + FLOOR).log().flatten(1)
-    along = frequencies(planes.device, SEEN)
+def rings_of(spectrum: Tensor) -> Tensor:
+    """The power spectrum of windows (N, SEEN, SEEN) -> its mean logarithm at each distance from
+    frequency zero (N, RINGS)."""
+    return (spectrum + FLOOR).log().flatten(1) @ means_of_rings(spectrum.device)
+
+
+@constant
+def means_of_rings(device: torch.device) -> Tensor:
+    """(SEEN * SEEN, RINGS)."""
+    along = frequencies(device, SEEN)
     distance = (along[:, None].square() + along.square()).sqrt().round().flatten()
-    rings = torch.arange(1, RINGS + 1, device=planes.device)[:, None]
+    rings = torch.arange(1, RINGS + 1, device=device)[:, None]
     here = (distance == rings).float()
-    return level @ (here / here.sum(1, keepdim=True)).T
+    return (here / here.sum(1, keepdim=True)).T
 
 
+@constant
 def radii_on(device: torch.device) -> Tensor:
     """The radii of all discs, and 0 for none (discs + 1,). Counted there, not copied from here: no
     GPU waits."""
@@ -55,6 +61,7 @@ def radii_on(device: torch.device) -> Tensor:
     return torch.cat([smooth, wholes, torch.zeros_like(smooth[:1])])
 
 
+@constant
 def discs_left(device: torch.device) -> Tensor:
     """What each disc leaves of frequencies, below zero where it turns the phase: smooth ones of the
     RADII, then those of WHOLES, then none (discs + 1, SIDE, SIDE)."""
@@ -115,10 +122,10 @@ class DefocusFilter(InverseFilter):
             torch.as_tensor(out.bias)[-1] = 8.0
         self.asks: Any = nn.ModuleList([into, hidden, out])
 
-    def seen_in(self, planes: Tensor, whole: Lengths) -> Disc:
-        """The disc that the windows of images of this height and width show: what `tapered` gives.
-        One smaller than a window shows none."""
-        rings = rings_of(planes)
+    def seen_in(self, spectrum: Tensor, whole: Lengths) -> Disc:
+        """The disc that the power spectrum of the windows of images of this height and width
+        shows. One smaller than a window shows none."""
+        rings = rings_of(spectrum)
         chances = self.asked(rings).softmax(1)
         share = (1 - chances[:, -1] - self.least) / (self.surely - self.least)
         large = (torch.minimum(*whole) >= SEEN).float()

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from .constants import constant, recorded
+
 
 def exporting() -> bool:
     """Within torch.export; torch before 2.7 does not tell it from torch.compile."""
@@ -23,6 +25,7 @@ def realised(planes: Tensor) -> Tensor:
     return planes
 
 
+@constant
 def dft(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Cosine and sine part (size, size) of the orthonormal DFT matrix cos - i sin."""
     steps = torch.arange(size, device=device)
@@ -80,17 +83,26 @@ def modulate_by_fft(features: Tensor, gain: Callable[[Tensor], Tensor]) -> Tenso
 
 
 def power(planes: Tensor) -> Tensor:
-    """|FFT2(planes)|^2, orthonormal, as large as the planes (..., h, w)."""
+    """The mean of |FFT2|^2, orthonormal, of planes (N, count, h, w), w even: (N, h, w)."""
     if exporting():
-        return spectrum_by_products(planes).square().sum(-2)
-    return torch.view_as_real(torch.fft.fft2(planes, norm="ortho")).square().sum(-1)
+        return spectrum_by_products(planes).square().sum(-2).mean(1)
+    half = torch.view_as_real(torch.fft.rfft2(planes, norm="ortho")).square().sum(-1).mean(1)
+    # a real plane has as much at a frequency as at its negative
+    return torch.cat([half, half[..., 1:-1].flip(1, 2).roll(1, 1)], 2)
+
+
+@constant
+def hann_window(side: int, device: torch.device) -> Tensor:
+    """(side, side)."""
+    steps = torch.arange(side, device=device) * (2 * math.pi / side)
+    hann = 0.5 - 0.5 * steps.cos()
+    return hann[:, None] * hann
 
 
 def under_hann(planes: Tensor) -> Tensor:
     """Planes (..., n, n) without their means, under a Hann window."""
-    steps = torch.arange(planes.shape[-1], device=planes.device) * (2 * math.pi / planes.shape[-1])
-    hann = 0.5 - 0.5 * steps.cos()
-    return (planes - planes.mean((-2, -1), keepdim=True)) * (hann[:, None] * hann)
+    means = planes.mean((-2, -1), keepdim=True)
+    return (planes - means) * hann_window(planes.shape[-1], planes.device)
 
 
 def convolved(planes: Tensor, kernels: Tensor) -> Tensor:
@@ -99,6 +111,9 @@ def convolved(planes: Tensor, kernels: Tensor) -> Tensor:
         size = math.sqrt(kernels.shape[-2] * kernels.shape[-1])
         first, second = spectrum_by_products(planes), spectrum_by_products(kernels) * size
         return back_by_products(torch.stack(product(first.unbind(-2), second.unbind(-2)), -2))
+    if not recorded():
+        both = torch.fft.rfft2(planes) * torch.fft.rfft2(kernels)
+        return torch.fft.irfft2(both, s=planes.shape[-2:])
     # as real numbers: inductor has no code for complex ones
     first, second = (torch.view_as_real(torch.fft.rfft2(field)) for field in (planes, kernels))
     half = torch.stack(product(first.unbind(-1), second.unbind(-1)), -1)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .bands import LEAK, full_precision, idle, linear, zeroed
+from .constants import constant
 from .fourier import convolved, power
 from .response import filtered_with, frequencies, kernels_of, places, squares, tapered
 from .zoom import Lengths, lengths_of
@@ -48,54 +49,82 @@ def moving_places(length: int, device: torch.device) -> Tensor:
     return places(length, device, SIDE, ALONG)
 
 
+class Windows(NamedTuple):
+    """What is seen of images in windows: what `tapered` gives, and its power spectrum
+    (N, SIDE, SIDE)."""
+
+    planes: Tensor
+    spectrum: Tensor
+
+
+def windows_in(parts: Tensor) -> Windows:
+    """Of what `squares` gives of images in float32 (N, windows, 3 or 1, SIDE, SIDE)."""
+    planes = tapered(parts)
+    return Windows(planes, power(planes))
+
+
+def windows_on(images: Tensor) -> Windows:
+    """Of images (N, 3, H, W) in float32."""
+    return windows_in(moving_windows(images))
+
+
+@constant
 def angles(device: torch.device) -> Tensor:
     return torch.arange(ANGLES, device=device) * (math.pi / ANGLES)
 
 
-def profiles_of(planes: Tensor) -> Tensor:
-    """What `tapered` gives -> for each direction the logarithm of the power at each frequency
-    along it, in the mean of those across: (N, parts of ACROSS, ANGLES, BINS)."""
-    level = (power(planes).mean(1) + FLOOR).log()
+def profiles_of(spectrum: Tensor) -> Tensor:
+    """The power spectrum of windows (N, SIDE, SIDE) -> for each direction the logarithm of the
+    power at each frequency along it, in the mean of those across: (N, parts of ACROSS, ANGLES,
+    BINS)."""
+    level = (spectrum + FLOOR).log()
     # the zeroth frequency in the middle, and the first ones again at the end
     level = level.roll((BINS, BINS), (1, 2))
     level = torch.cat([level, level[:, :1]], 1)
     level = torch.cat([level, level[..., :1]], 2)[:, None]
-    along = torch.arange(1.0, BINS + 1, device=level.device)[:, None]
-    across = torch.arange(-BINS + 1.0, BINS, 2, device=level.device)
-    turn = angles(level.device)[:, None, None]
+    grid, weights = turned_grid(level.device)
+    grid = grid.expand(level.shape[0], -1, -1, -1)
+    found = F.grid_sample(level, grid, padding_mode="border", align_corners=True)
+    return torch.einsum("nabx,pabx->npab", found[:, 0].unflatten(1, (ANGLES, BINS)), weights)
+
+
+@constant
+def turned_grid(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where in a spectrum, from -1 to 1, the frequencies along each direction and across it lie
+    (ANGLES * BINS, BINS, 2); and by what those across are to be multiplied for the means of the
+    parts of ACROSS (parts, ANGLES, BINS, BINS)."""
+    along = torch.arange(1.0, BINS + 1, device=device)[:, None]
+    across = torch.arange(-BINS + 1.0, BINS, 2, device=device)
+    turn = angles(device)[:, None, None]
     x, y = (
         (along * turn.cos() - across * turn.sin()) / BINS,
         (along * turn.sin() + across * turn.cos()) / BINS,
     )
-    grid = torch.stack([x, y], 3).flatten(0, 1).expand(level.shape[0], -1, -1, -1)
-    found = F.grid_sample(level, grid, padding_mode="border", align_corners=True)
-    found = found[:, 0].unflatten(1, (ANGLES, BINS))
     there = ((x.abs() < 1 + 1e-4) & (y.abs() < 1 + 1e-4)).float()  # but for rounding
-    parts = []
-    for low, high in ACROSS:
-        weights = there * ((across.abs() >= low) & (across.abs() <= high)).float()
-        parts.append((found * weights).sum(3) / weights.sum(2).clamp(min=1.0))
-    return torch.stack(parts, 1)
+    parts = [(across.abs() >= low) & (across.abs() <= high) for low, high in ACROSS]
+    weights = there * torch.stack(parts)[:, None, None].float()
+    weights = weights / weights.sum(3, keepdim=True).clamp(min=1.0)
+    return torch.stack([x, y], 3).flatten(0, 1), weights
 
 
 class InverseFilter(nn.Module):
-    """Takes a blur back that is the same all over an image, by what the spectrum of its windows
-    shows: `seen_in` says what, and how much of it is done, `kernels` with what it is convolved."""
+    """Takes a blur back that is the same all over an image, by what its windows show: `seen_in`
+    says what, and how much of it is done, `kernels` with what it is convolved."""
 
     reach: int  # of the kernels, pixels
     seen_in: Any
     kernels: Any
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) -> the same in float32, not clamped."""
+    def forward(self, images: Tensor, windows: Windows | None = None) -> Tensor:
+        """(N, 3, H, W) in float32, and `windows_on` them where these are known -> images, not
+        clamped; where nothing is to be done to any, those that came."""
         with full_precision(images):
-            images = images.float()
-            planes = tapered(moving_windows(images))
-            seen = self.seen_in(planes, lengths_of(images))
+            windows = windows or windows_on(images)
+            seen = self.seen_in(windows.spectrum, lengths_of(images))
             if idle(seen.share):
                 return images
             wide = F.pad(images, (self.reach,) * 4, mode="replicate")
-            return filtered_with(wide, self.kernels(planes, seen))
+            return filtered_with(wide, self.kernels(windows.planes, seen))
 
 
 class MotionFilter(InverseFilter):
@@ -123,10 +152,10 @@ class MotionFilter(InverseFilter):
         self.asks: Any = nn.ModuleList([*layers, zeroed(nn.Conv2d(WIDTH, 2 * BINS + 1, 1))])
         self.still = nn.Parameter(torch.tensor(8.0))  # the score of there being no move
 
-    def seen_in(self, planes: Tensor, whole: Lengths) -> Move:
-        """The move that the windows of images of this height and width show: what `tapered`
-        gives. One smaller than a window shows none."""
-        scores, along = self.asked(profiles_of(planes))
+    def seen_in(self, spectrum: Tensor, whole: Lengths) -> Move:
+        """The move that the power spectrum of the windows of images of this height and width
+        shows. One smaller than a window shows none."""
+        scores, along = self.asked(profiles_of(spectrum))
         chances = scores.softmax(1)
         best = chances[:, :-1].argmax(1, keepdim=True)
         # between the directions, by the chances of those beside the best

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .bands import CELL, Judgement, cropped, dct, idle, inner
+from .constants import constant
 
 SQUARE = 2 * CELL  # pixels of a side; squares begin at every cell, so four of them see a pixel
 HALF = CELL // 2  # pixels down and across, by which a second set of squares lies beside the first
@@ -19,6 +20,7 @@ AROUND = 2 * CELL  # pixels around one that tell what it is without noise
 LEVELS = 5  # of luminance, evenly from 0 to 1, at which the noise is told
 
 
+@constant
 def cosines(device: torch.device, kept: int = CELL) -> tuple[Tensor, Tensor]:
     """The first halves of the rows of the orthonormal DCT-II of SQUARE, (kept, CELL) each: those of
     the lowest even frequencies, whose second halves mirror them, and of the lowest odd ones, where
@@ -27,6 +29,7 @@ def cosines(device: torch.device, kept: int = CELL) -> tuple[Tensor, Tensor]:
     return rows[::2][:kept], rows[1::2][:kept]
 
 
+@constant
 def mixtures(device: torch.device) -> Tensor:
     """The orthonormal DCT-II of the three colours (3, 3): sqrt(3) times the luminance, then two
     differences of colours."""
@@ -62,6 +65,7 @@ def rebuilt(frequencies: Tensor) -> Tensor:
     return up(up(frequencies, *rows).transpose(0, 1), *rows)
 
 
+@constant
 def fine(device: torch.device) -> Tensor:
     """1 for the frequencies of a square above the diagonal, where a photograph has little, else 0:
     (SQUARE, SQUARE)."""

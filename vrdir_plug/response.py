@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .bands import CELL, LEAK, convolve, cropped, linear, zeroed
+from .constants import constant
 from .fourier import convolved, dft, exporting, power, realised, under_hann
 
 SIDE = 32  # of the windows in which the spectrum is taken, in pixels, and of the response
@@ -55,15 +56,17 @@ def tapered(windows: Tensor) -> Tensor:
 def power_spectrum(windows: Tensor) -> Tensor:
     """Of the luminance, by Welch's method (IEEE Trans. Audio Electroacoustics 15, 1967): what
     `windows_of` gives -> (N, SIDE, SIDE)."""
-    return power(tapered(windows)).mean(1)
+    return power(tapered(windows))
 
 
+@constant
 def frequencies(device: torch.device, side: int = SIDE) -> Tensor:
     """Cycles in `side` pixels along one side, the negative ones last (side,)."""
     steps = torch.arange(side, device=device)
     return (steps - side * (steps >= side // 2)).float()
 
 
+@constant
 def wavelets(steps: tuple[int, ...], device: torch.device) -> Tensor:
     """The frequency response (bands, SIDE, SIDE) of the a trous transform's bands, whose levels are
     smoothed by the weights 1, 2, 1 at these distances."""
@@ -75,6 +78,7 @@ def wavelets(steps: tuple[int, ...], device: torch.device) -> Tensor:
     return -torch.stack(levels).diff(dim=0)
 
 
+@constant
 def rings_at(device: torch.device) -> Tensor:
     """1 where a frequency lies in a ring around frequency zero (RINGS, SIDE * SIDE), else 0."""
     along = frequencies(device)

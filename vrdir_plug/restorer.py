@@ -27,16 +27,16 @@ from .bands import (
     image_of,
     linear,
     plus_product,
-    recorded,
     spectrum_in,
     zeroed,
 )
 from .config import RestorerConfig, config_of
+from .constants import recorded
 from .defocus import DefocusFilter
 from .front import Light, PixelDNC, PixelFilter
 from .ise import ISE
 from .mosaic import without_mosaic
-from .motion import MotionFilter
+from .motion import MotionFilter, windows_on
 from .streaks import StreakFilter
 from .zoom import ZoomFilter
 
@@ -377,7 +377,11 @@ class Restorer(nn.Module):
     def sharpened(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What StreakFilter is given, and ZoomFilter's gains."""
         sharp, gains = self.zoom_filter(without_mosaic(images))
-        return self.defocus_filter(self.motion_filter(sharp)), gains
+        with full_precision(sharp):
+            windows = windows_on(sharp)
+        still = self.motion_filter(sharp, windows)
+        # what nothing was done to shows the same again
+        return self.defocus_filter(still, windows if still is sharp else None), gains
 
     def normalise(self, filtered: Tensor, branch: Tensor) -> Tensor:
         """What PixelFilter gives -> the bands that E is given, by shares (N, branches): what

@@ -34,7 +34,7 @@ from .compression import blocking_of, steps_across
 from .front import FINE, colour_moments, mapped, with_blocking
 from .ise import Block
 from .mosaic import Blocks, blocks_of, interpolated, mosaics, steps_of
-from .response import REACH, filtered_by, filtered_with, places, power_spectrum, squares, tapered
+from .response import REACH, filtered_by, filtered_with, places, power_spectrum, squares
 from .response import SIDE as PROBE
 from .restorer import Restorer, changes_of, check_images, degradation_of
 from .zoom import Lengths, along_rays, profiles_in
@@ -254,11 +254,11 @@ class Walk:
     def without_blur(self, inverse: motion.InverseFilter) -> Tensor:
         """The image; if it is blurred as this filter takes back, a copy that is not, in whole
         cells."""
-        planes = tapered(self.squares_at(motion.moving_places))
-        seen = inverse.seen_in(planes, self.whole)
+        windows = motion.windows_in(self.squares_at(motion.moving_places))
+        seen = inverse.seen_in(windows.spectrum, self.whole)
         if not bool(seen.share.any()):
             return self.image
-        kernels = inverse.kernels(planes, seen)
+        kernels = inverse.kernels(windows.planes, seen)
         height, width = self.size
         reach = -(-inverse.reach // CELL)
         made = self.image.new_empty(1, 3, CELL * height, CELL * width, dtype=torch.float32)

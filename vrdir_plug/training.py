@@ -58,8 +58,8 @@ from .degradations import (
     zoom_blur,
 )
 from .mosaic import without_mosaic
-from .motion import moving_windows
 from .motion import profiles_of as profiles_along
+from .motion import windows_on
 from .processes import Processes
 from .progress import LOG_EVERY, Progress
 from .response import STRONGEST, tapered, windows_of
@@ -231,7 +231,7 @@ def moves_of(pairs: Pairs, generator: Generator) -> Moves:
     made, noise = blurred(clean, kernels, generator)
     images = torch.cat([made, without_mosaic(rest)])
     with full_precision(images):
-        profiles = profiles_along(tapered(moving_windows(torch.cat([images, clean]))))
+        profiles = profiles_along(windows_on(torch.cat([images, clean])).spectrum)
         found, sharp = profiles.split([len(images), len(clean)])
         wanted = losses.move_target(sharp[:, 0], angle, kernels, noise.flatten())
     moved = torch.arange(len(images), device=device) < len(clean)
@@ -270,7 +270,7 @@ def discs_of(restorer: Restorer, pairs: Pairs, generator: Generator) -> Discs:
     images = torch.cat([blurred(clean, kernels, generator)[0], rest])
     with full_precision(images):
         sharp, _ = restorer.zoom_filter(without_mosaic(images))
-        rings = rings_of(tapered(moving_windows(restorer.motion_filter(sharp))))
+        rings = rings_of(windows_on(restorer.motion_filter(sharp)).spectrum)
     return Discs(rings, F.pad(radius, (0, len(rest))))
 
 

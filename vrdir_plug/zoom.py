@@ -52,7 +52,7 @@ def ray_power(rays: Tensor) -> Tensor:
     """The power spectrum of what `log_polar` gives, by Welch's method (N, SIDE, SIDE): frequencies
     across the rays, then along them."""
     windows = torch.cat([rays, rays[:, :BINS]], 1).unfold(1, SIDE, BINS).mT
-    return power(under_hann(windows)).mean(1)
+    return power(under_hann(windows))
 
 
 def profiles_of(spectrum: Tensor) -> Tensor:
