@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import onnx
 import onnxruntime
@@ -63,6 +64,25 @@ def test_the_published_network_is_one_onnx_graph(tmp_path: Path) -> None:
     made = Restorer(config).eval()
     nn.init.normal_(made.ise.fgm.gate.weight)
     assert export(made, tmp_path / "published.onnx") <= 1e-4
+
+
+class Numbered(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3)) + torch.arange(-1.0, 2)
+
+
+def test_what_is_valid_only_once_it_is_rewritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime takes no range from a float to an integer, as the exporter writes it."""
+    tried: list[Path] = []
+    session_of = exporting.session_of
+    monkeypatch.setattr(
+        exporting, "session_of", lambda path: tried.append(path) or session_of(path)
+    )
+    monkeypatch.setattr(exporting, "folded", lambda model: None)
+    assert export(nn.Identity(), tmp_path / "numbered.onnx", Numbered(), IMAGENET) <= 1e-4
+    assert len(tried) == 2
 
 
 class OneSize(nn.Module):

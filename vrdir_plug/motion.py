@@ -93,8 +93,8 @@ def turned_grid(device: torch.device) -> tuple[Tensor, Tensor]:
     """Where in a spectrum, from -1 to 1, the frequencies along each direction and across it lie
     (ANGLES * BINS, BINS, 2); and by what those across are to be multiplied for the means of the
     parts of ACROSS (parts, ANGLES, BINS, BINS)."""
-    along = torch.arange(1.0, BINS + 1, device=device)[:, None]
-    across = torch.arange(-BINS + 1.0, BINS, 2, device=device)
+    along = torch.arange(1.0, BINS + 1.0, device=device)[:, None]
+    across = torch.arange(-BINS + 1.0, BINS, 2.0, device=device)
     turn = angles(device)[:, None, None]
     x, y = (
         (along * turn.cos() - across * turn.sin()) / BINS,

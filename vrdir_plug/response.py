@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .bands import CELL, LEAK, convolve, cropped, linear, zeroed
-from .constants import constant
+from .constants import constant, recorded
 from .fourier import convolved, dft, exporting, power, realised, under_hann
 
 SIDE = 32  # of the windows in which the spectrum is taken, in pixels, and of the response
 REACH = SIDE // 2 - 1  # of its kernel, pixels
-BLOCK = 128  # pixels that are filtered at once, along each side; with what the kernel reaches, more
+BLOCK = 128  # pixels that a graph filters at once, along each side; with the kernel's reach, more
+MOST = 224  # that are filtered at once where no graph is made, and sides are known
 WINDOWS = 7  # in which the spectrum is taken, along each side of the image
 RINGS = 23  # distances from frequency zero, each of one cycle in SIDE pixels
 WIDTH = 12
@@ -168,22 +169,35 @@ def filtered_with(wide: Tensor, kernels: Tensor) -> Tensor:
     """
     reach = kernels.shape[1] // 2
     height, width = (length - 2 * reach for length in wide.shape[2:])
-    below, right = ((side + BLOCK - 1) // BLOCK * BLOCK - side for side in (height, width))
+    down, across = (block_of(side, 2 * reach + 2) for side in (height, width))
     # a block behind the last one; a graph for all sizes would take a single block for the rule
-    more = BLOCK * (2 if exporting() else 1) - 2 * reach
+    spare = 2 if exporting() else 1
+    below, right = (
+        ((side + block - 1) // block + spare) * block - side - 2 * reach
+        for side, block in ((height, down), (width, across))
+    )
     # kernels keep the mean: without the most of it there is less to round
-    blocks = overlapping(F.pad(wide - 0.5, (0, right + more, 0, below + more)), 2, 2 * reach + 2)
-    blocks = overlapping(blocks, 4, 2 * reach + 2).transpose(3, 4)  # (N, 3, rows, columns, ...)
-    # the middle of a kernel comes first
-    kernels = F.pad(kernels, (0, BLOCK + 1) * 2).roll((-reach, -reach), (1, 2))
+    blocks = overlapping(F.pad(wide - 0.5, (0, right, 0, below)), 2, down, 2 * reach + 2)
+    blocks = overlapping(blocks, 4, across, 2 * reach + 2).transpose(3, 4)
+    # (N, 3, rows, columns, ...); the middle of a kernel comes first
+    kernels = F.pad(kernels, (0, across + 1, 0, down + 1)).roll((-reach, -reach), (1, 2))
     blocks = convolved(blocks, kernels[:, None, None, None])
-    blocks = blocks[..., reach : reach + BLOCK, reach : reach + BLOCK]
+    blocks = blocks[..., reach : reach + down, reach : reach + across]
     return realised(cropped(blocks.transpose(3, 4).flatten(4).flatten(2, 3), height, width) + 0.5)
 
 
-def overlapping(planes: Tensor, dim: int, common: int) -> Tensor:
-    """A dimension of whole BLOCKs -> two: all but the last, each with so many of the one behind."""
-    pieces = planes.unflatten(dim, (-1, BLOCK))
+def block_of(side: int, common: int) -> int:
+    """Pixels along a side that are filtered at once, at least as many as blocks have in `common`:
+    even parts of it, of which the transforms are fast."""
+    if recorded():
+        return BLOCK
+    parts = -(-side // MOST)
+    return max(-(-side // (32 * parts)) * 32, common)
+
+
+def overlapping(planes: Tensor, dim: int, block: int, common: int) -> Tensor:
+    """A dimension of whole blocks -> two: all but the last, each with so many of the one behind."""
+    pieces = planes.unflatten(dim, (-1, block))
     count = pieces.shape[dim] - 1
     behind = pieces.narrow(dim, 1, count).narrow(dim + 1, 0, common)
     return torch.cat([pieces.narrow(dim, 0, count), behind], dim + 1)
