@@ -1,6 +1,7 @@
 """MotionFilter against numpy and scipy, and on scenes that were moved."""
 
 import math
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -162,6 +163,21 @@ def test_a_move_begins_in_the_middle_and_is_as_long_as_it_is_asked_to_be() -> No
         assert (kernels[along < -1.5] < 1e-3).all()
         far = (kernels * along).sum((1, 2))
         assert (far >= least - 0.5).all() and (far <= most).all()
+
+
+def test_an_image_that_did_not_move_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By both filters; what MotionFilter mends shows another spectrum."""
+    restorer = Restorer.from_pretrained("fast").float()
+    images = scene(), moved(scene())
+    with torch.no_grad():
+        expected = [restorer.defocus_filter(restorer.motion_filter(image)) for image in images]
+    looks = Mock(wraps=windows_on)
+    for module in ("motion", "restorer"):
+        monkeypatch.setattr(f"vrdir_plug.{module}.windows_on", looks)
+    for image, one, count in zip(images, expected, (1, 3), strict=True):
+        with torch.no_grad():
+            assert torch.equal(restorer.sharpened(image)[0], one)
+        assert looks.call_count == count
 
 
 def test_an_image_smaller_than_a_window_is_left(shipped: MotionFilter) -> None:
