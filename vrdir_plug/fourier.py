@@ -88,7 +88,7 @@ def power(planes: Tensor) -> Tensor:
         return spectrum_by_products(planes).square().sum(-2).mean(1)
     half = torch.view_as_real(torch.fft.rfft2(planes, norm="ortho")).square().sum(-1).mean(1)
     # a real plane has as much at a frequency as at its negative
-    return torch.cat([half, half[..., 1:-1].flip(1, 2).roll(1, 1)], 2)
+    return realised(torch.cat([half, half[..., 1:-1].flip(1, 2).roll(1, 1)], 2))
 
 
 @constant
