@@ -30,10 +30,14 @@ def constant(make: Callable[P, Made]) -> Callable[P, Made]:
         if recorded() or not kinds or kinds[0] == "meta":
             return make(*args, **kwargs)
         key = (*args, *kwargs.items())
-        if key not in kept:
-            # of use in training, too, and in full precision whoever asks first
-            with torch.inference_mode(False), torch.autocast(kinds[0], enabled=False):
-                kept[key] = make(*args, **kwargs)
-        return kept[key]
+        if key in kept:
+            return kept[key]
+        # of use in training, too, and in full precision whoever asks first
+        with torch.inference_mode(False), torch.autocast(kinds[0], enabled=False):
+            made = make(*args, **kwargs)
+        # what is made while a CUDA graph is captured has values only once that is replayed
+        if kinds[0] != "cuda" or not torch.cuda.is_current_stream_capturing():
+            kept[key] = made
+        return made
 
     return get
