@@ -35,7 +35,7 @@ ARROWS: dict[str, set[str]] = {
     "noise": {"bands", "constants"},
     "denoiser": {"bands"},
     "compression": set(),
-    "front": {"bands", "compression", "denoiser", "ise", "noise", "response"},
+    "front": {"bands", "compression", "denoiser", "fourier", "ise", "noise", "response"},
     "restorer": {
         *("bands", "config", "constants", "defocus", "front", "ise", "mosaic", "motion", "streaks"),
         *("weights", "zoom"),

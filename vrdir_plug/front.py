@@ -30,6 +30,7 @@ from .bands import (
 )
 from .compression import Blocking, blocking_of, steps_in
 from .denoiser import Denoiser
+from .fourier import realised
 from .ise import DNC
 from .noise import AROUND, NoiseFilter
 from .response import (
@@ -134,7 +135,7 @@ class PixelFilter(nn.Module):
         if self.denoiser is None or idle(share):
             return smooth
         whole = (share / self.noise_filter.most)[:, None, None, None]
-        return plus_product(smooth, self.denoiser(images, smooth), whole)
+        return realised(plus_product(smooth, self.denoiser(images, smooth), whole))
 
     @property
     def around(self) -> int:
