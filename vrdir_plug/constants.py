@@ -17,8 +17,8 @@ def recorded() -> bool:
 
 
 def constant(make: Callable[P, Made]) -> Callable[P, Made]:
-    """Keeps what is made of sizes and a device: hundreds of small operations for every image, which
-    take longer than the convolutions. Nobody may change it in place.
+    """Keeps what is made of sizes and a device, or every image would pay for it again. Nobody may
+    change it in place.
 
     Where no device is named torch chooses one, and on "meta" nothing has values: neither is kept.
     """

@@ -134,15 +134,14 @@ def program_file(program: Any, path: Path) -> Run:
 
 
 def onnx_file(program: Any, path: Path) -> Run:
-    from onnxruntime.capi.onnxruntime_pybind11_state import Fail
-
     names: dict[str, Any] = {"input_names": ["images"], "output_names": ["output"]}
     made: Any = torch.onnx.export(program, (), dynamo=True, verbose=False, optimize=False, **names)
     folded(made.model)
     made.save(path)
     try:
         return session_of(path)
-    except Fail:  # rewritten, some of what the exporter writes is valid after all
+    # ONNX Runtime has an error for each way to be invalid, and rewritten some graphs are valid
+    except Exception:
         made.optimize()
         made.save(path)
         return session_of(path)
@@ -150,7 +149,7 @@ def onnx_file(program: Any, path: Path) -> Run:
 
 def folded(model: Any) -> None:
     """What is the same for all images is computed, in place. The exporter's own optimiser rewrites
-    operations, too: runtimes do that themselves, and it takes two thirds of the time."""
+    operations, too: runtimes do that themselves, and it takes as long as all else."""
     from onnx_ir.passes import common
     from onnxscript import optimizer
 

@@ -65,7 +65,8 @@ def windows_in(parts: Tensor) -> Windows:
 
 def windows_on(images: Tensor) -> Windows:
     """Of images (N, 3, H, W) in float32."""
-    return windows_in(moving_windows(images))
+    with full_precision(images):
+        return windows_in(moving_windows(images))
 
 
 @constant

@@ -377,8 +377,7 @@ class Restorer(nn.Module):
     def sharpened(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What StreakFilter is given, and ZoomFilter's gains."""
         sharp, gains = self.zoom_filter(without_mosaic(images))
-        with full_precision(sharp):
-            windows = windows_on(sharp)
+        windows = windows_on(sharp)
         still = self.motion_filter(sharp, windows)
         # what nothing was done to shows the same again
         return self.defocus_filter(still, windows if still is sharp else None), gains
