@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import scipy.fft
@@ -86,9 +87,9 @@ def test_memory_layout_comes_back_as_it_went_in(restorer: Restorer) -> None:
 
 
 def test_every_parameter_learns_from_an_image(restorer: Restorer) -> None:
-    # with impulses for PixelFilter, and of little detail, or VeilSwitch sees no veil; as large as
-    # MotionFilter's windows
-    images = 0.3 + 0.05 * torch.rand(2, 3, 64, 64)
+    # with impulses for PixelFilter, and of little detail, or VeilSwitch sees no veil, and less of it
+    # than of what is even, for ContrastSwitch; as large as MotionFilter's windows
+    images = torch.linspace(0.2, 0.7, 64) + 0.05 * torch.rand(2, 3, 64, 64)
     images[..., ::7, ::5] = 1
     rebuilt = restorer.rebuild(images)
     sums = [part.square().sum() for part in rebuilt]
@@ -218,7 +219,7 @@ def test_the_clean_branch_gives_back_what_filter_and_light_make(restorer: Restor
     clean = F.one_hot(torch.tensor([restorer.config.branches - 1] * 2), restorer.config.branches)
     filtered, _ = restorer.pixel_filter(restorer.cleared(images)[0])
     assert not torch.allclose(filtered, images, atol=0.01)
-    expected = image_of(restorer.light(bands_of(filtered)))
+    expected = restorer.light(filtered)
     rebuilt = restorer.rebuild(images, clean.float()).images
     torch.testing.assert_close(rebuilt, expected, atol=1e-5, rtol=1e-5)
 
@@ -479,11 +480,12 @@ def test_the_range_is_of_percentiles_of_all_colours_together() -> None:
 def lit(images: Tensor, **switches: float) -> Tensor:
     """What Light makes of images with the switches of this name from there on."""
     light = Light()
-    torch.testing.assert_close(image_of(light(bands_of(images))), images)  # at first
+    torch.testing.assert_close(light(images), images)  # at first
     for name, threshold in switches.items():
         layer: Any = light.get_submodule(name)
         nn.init.constant_(layer.switch[:1], threshold)
-    return image_of(light(bands_of(images))).detach()
+    restored: Tensor = light(images).detach()
+    return restored
 
 
 def test_a_narrow_range_is_stretched_and_a_wide_one_left() -> None:
@@ -510,6 +512,23 @@ def means_of(image: Any) -> Any:
     return image.reshape(3, 32, 4, 32, 4).mean((2, 4))
 
 
+def mapped(image: Any, scale: Any, offset: Any) -> Any:
+    """Pixels (3, 128, 128) by a scale (32, 32) and offsets (3, 32, 32) between whose places there
+    are no steps."""
+    scale, *offset = (
+        cv2.resize(m, (128, 128), interpolation=cv2.INTER_LINEAR) for m in (scale, *offset)
+    )
+    return image * scale + np.stack(offset)
+
+
+def mean_around(grid: Any, side: int) -> Any:
+    """Twice the mean of what is there of so many parts down and across."""
+    inside = scipy.ndimage.uniform_filter(np.ones_like(grid), side, mode="constant")
+    for _ in range(2):
+        grid = scipy.ndimage.uniform_filter(grid, side, mode="constant") / inside
+    return grid
+
+
 def scene_behind(transmission: float) -> tuple[Tensor, Tensor]:
     """Dark things on a coloured ground that becomes paler to the right, one pale place, and what is
     seen of it through a bluish haze, twice as thick at the bottom as at the top."""
@@ -529,15 +548,13 @@ def test_a_veil_is_taken_by_the_dark_channel_prior() -> None:
     dark = scipy.ndimage.minimum_filter(means.min(0), 3, mode="nearest")
     air = means[:, dark >= np.sort(dark, None)[1013]].mean(1)[:, None, None]
     veil = scipy.ndimage.minimum_filter((means / air).min(0), 3, mode="nearest")
-    for _ in range(2):
-        inside = scipy.ndimage.uniform_filter(np.ones_like(veil), 3, mode="constant")
-        veil = scipy.ndimage.uniform_filter(veil, 3, mode="constant") / inside
+    veil = mean_around(veil, 3)
     pale = 1 / (1 + np.exp(-40 * (np.sort(dark, None)[102] - 0.18)))
     squares = means_of(hazy[0].numpy() ** 2)
     detail = np.sort(np.sqrt((squares - means**2).mean(0).clip(0)), None)[921] / 0.22
     transmission = np.maximum(1 - 0.8 * pale * veil, np.clip(detail, 0.15, 1))
     assert transmission.min() < 0.5 < pale  # else there is nothing to compare
-    expected = (hazy[0].numpy() - air) / transmission.repeat(4, 0).repeat(4, 1) + air
+    expected = mapped(hazy[0].numpy(), 1 / transmission, air * (1 - 1 / transmission))
     np.testing.assert_allclose(found[0].numpy(), expected, atol=1e-4)
     assert (found - clear).abs().mean() < 0.6 * (hazy - clear).abs().mean()
 
@@ -549,6 +566,35 @@ def test_no_veil_is_taken_from_what_is_clear_or_has_all_detail() -> None:
     for images in (clear, snow, night):
         found = lit(images, veil_switch=0.18)
         torch.testing.assert_close(found, images, atol=0.02, rtol=0)
+
+
+def in_fog(contrast: float) -> Tensor:
+    """Fine things of two contrasts, behind banks of fog that are brighter to the right."""
+    torch.manual_seed(0)
+    fine = torch.randn(3, 32, 32).repeat_interleave(4, 1).repeat_interleave(4, 2)
+    fine[..., 64:] *= 0.5
+    return (torch.linspace(0.3, 0.7, 128) + contrast * fine)[None]
+
+
+def test_what_is_faint_everywhere_is_given_contrast_around_its_local_means() -> None:
+    """Against scipy's means and deviations of the same parts."""
+    fog = in_fog(0.06)
+    found = lit(fog, contrast_switch=0.2)[0].numpy()
+    means = means_of(fog[0].numpy())
+    local = np.stack([mean_around(plane, 7) for plane in means])
+    squares = np.stack([mean_around(plane, 7) for plane in means_of(fog[0].numpy() ** 2)])
+    richest = np.sort(np.sqrt((squares - local**2).mean(0)), None)[921]
+    gain = 1 + (min(0.3 / richest, 3.0) - 1) / (1 + np.exp(-60 * (0.2 - richest)))
+    assert 2.5 < gain < 3 and richest < 0.12
+    expected = mapped(fog[0].numpy(), np.full((32, 32), gain, np.float32), (1 - gain) * local)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_what_has_contrast_somewhere_keeps_the_light_it_has() -> None:
+    plain = torch.full((1, 3, 128, 128), 0.4)
+    for images in (in_fog(0.3), plain):
+        found = lit(images, contrast_switch=0.2)
+        torch.testing.assert_close(found, images, atol=0.005, rtol=0)
 
 
 def test_band_gains_learn_to_take_what_is_not_wanted_and_leave_clean_images() -> None:

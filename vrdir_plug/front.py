@@ -238,6 +238,13 @@ def darkest(means: Tensor) -> Tensor:
     return -F.max_pool2d(-means.amin(1, keepdim=True), 3, stride=1, padding=1)
 
 
+def blurred(grid: Tensor, side: int) -> Tensor:
+    """Means of so many parts down and across, taken twice: all but a Gaussian."""
+    for _ in range(2):
+        grid = F.avg_pool2d(grid, side, 1, side // 2, count_include_pad=False)
+    return grid
+
+
 def quantiles(grid: Tensor, *percents: int) -> list[Tensor]:
     """Of all values on a grid (N, C, FINE, FINE), all channels together: (N, 1, 1, 1) each."""
     ordered = grid.flatten(1).sort(1).values
@@ -272,9 +279,7 @@ class VeilSwitch(nn.Module):
         dark = darkest(means)
         tenth, palest = quantiles(dark, 10, 99)
         air = self.air(means, (dark >= palest).float())
-        veil = darkest(means / air)
-        for _ in range(2):
-            veil = F.avg_pool2d(veil, 3, stride=1, padding=1, count_include_pad=False)
+        veil = blurred(darkest(means / air), 3)
         threshold, steepness = self.switch.float()
         veil = veil * (steepness * (tenth - threshold)).sigmoid()
         deviation = (squares - means.square()).mean(1, keepdim=True).clamp(min=1e-8).sqrt()
@@ -318,28 +323,75 @@ class RangeSwitch(nn.Module):
         return torch.cat([1 + share * (scale - 1), share * (left - scale * low)], 1)
 
 
-class Light(nn.Module):
-    """VeilSwitch, then RangeSwitch: what is done to the light of an image before DNC and E.
+class ContrastSwitch(nn.Module):
+    """Ours: an image that has little contrast anywhere is given more around its local means.
 
-    Both see moments on the grid alone, so that the pixels are changed once.
+    Fog comes in banks, so it may fill the range, and nothing in it need be dark; but details are
+    faint in all of it. Most clean photographs have rich ones somewhere. It starts as the identity:
+    no deviation is below -4.
+    """
+
+    around = 7  # parts down and across, twice: what is local
+    rich = 0.3  # deviation to which an image is brought, in its richest tenth
+    most = 3.0  # times
+
+    def __init__(self) -> None:
+        super().__init__()
+        # the deviation at which half of the change is made, and how steeply it comes
+        self.switch = nn.Parameter(torch.tensor([-4.0, 60.0]))
+
+    def forward(self, means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the colours in each part (N, 3, FINE, FINE) -> what to scale pixels by (N, 1, 1, 1),
+        and what to add then (N, 3, FINE, FINE)."""
+        local = blurred(means, self.around)
+        variances = blurred(variances + means.square(), self.around) - local.square()
+        deviation = variances.mean(1, keepdim=True).clamp(min=1e-8).sqrt()
+        (richest,) = quantiles(deviation, 90)
+        poor, steepness = self.switch.float()
+        share = (steepness * (poor - richest)).sigmoid()
+        scale = 1 + share * ((self.rich / richest).clamp(1.0, self.most) - 1)
+        return scale, (1 - scale) * local
+
+
+def cell_moments(images: Tensor) -> Tensor:
+    """`colour_moments` of pixels (N, 3, H, W): (N, 6, H / 4, W / 4)."""
+    return F.avg_pool2d(torch.cat([images, images.square()], 1), CELL)
+
+
+def relit(images: Tensor, maps: Tensor) -> Tensor:
+    """Images (N, 3, H, W), and what `Light.maps` gives at each of their pixels (N, 4, H, W)."""
+    return plus_product(images + maps[:, 1:], images, maps[:, :1])
+
+
+class Light(nn.Module):
+    """VeilSwitch, RangeSwitch and ContrastSwitch: what is done to the light of an image before DNC
+    and E.
+
+    They see moments on the grid alone, so that the pixels are changed once; and each by a map of
+    its own, for steps between cells would be edges to a recogniser.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.veil_switch, self.range_switch = VeilSwitch(), RangeSwitch()
+        self.contrast_switch = ContrastSwitch()
 
-    def forward(self, bands: Tensor) -> Tensor:
-        """Bands of what PixelFilter gives (N, 48, h, w) -> the same in another light."""
-        with full_precision(bands):
-            colours = colour_moments(bands, bands.square())
-            return mapped(bands, self.maps(resized(colours, (FINE, FINE))))
+    def forward(self, images: Tensor) -> Tensor:
+        """What PixelFilter gives (N, 3, H, W) -> the same in another light."""
+        with full_precision(images):
+            maps = self.maps(resized(cell_moments(images), (FINE, FINE)))
+            return relit(images, F.interpolate(maps, images.shape[-2:], mode="bilinear"))
 
     def maps(self, colours: Tensor) -> Tensor:
-        """Moments (N, 6, FINE, FINE) -> what to add, scales and offsets of the colours, as many."""
+        """Moments (N, 6, FINE, FINE) -> by how much more than 1 to scale the pixels, and what to
+        add to their colours then (N, 4, FINE, FINE)."""
+        means, squares = colours.chunk(2, dim=1)
         scale, offset = self.veil_switch(colours)
-        stretch = self.range_switch(colours[:, :3] * scale + offset)
-        scale = stretch[:, :1] * scale - 1
-        return torch.cat([scale.expand_as(offset), stretch[:, :1] * offset + stretch[:, 1:]], 1)
+        stretch, shift = self.range_switch(means * scale + offset).split(1, 1)
+        scale, offset = stretch * scale, stretch * offset + shift
+        variances = (squares - means.square()).clamp(min=0) * scale.square()
+        more, local = self.contrast_switch(means * scale + offset, variances)
+        return torch.cat([more * scale - 1, more * offset + local], 1)
 
 
 class PixelDNC(nn.Module):

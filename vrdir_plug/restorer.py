@@ -197,11 +197,11 @@ def degradation_of(shares: Tensor, changes: Tensor, worth: Tensor) -> Tensor:
     return worth.minimum(1 - shares[:, -1] * (-changes.sum(1).sqrt() / FAR).exp())
 
 
-def changes_of(images: Tensor, filtered: Tensor, bands: Tensor, lit: Tensor) -> Tensor:
-    """Mean squares of what filters (N, 3, H, W) and light (N, 48, h, w) have changed (N, 2): that
+def changes_of(images: Tensor, filtered: Tensor, lit: Tensor) -> Tensor:
+    """Mean squares of what filters and then light have changed of images (N, 3, H, W): (N, 2). That
     in one pixel of each cell, and that in the mean of each cell."""
     before, after = (planes[..., ::CELL, ::CELL].float() for planes in (images, filtered))
-    pixels, means = after - before, (lit[:, :: CELL**2] - bands[:, :: CELL**2]) / CELL
+    pixels, means = after - before, F.avg_pool2d(lit - filtered, CELL)
     return torch.stack([change.square().mean((1, 2, 3)) for change in (pixels, means)], 1)
 
 
@@ -349,10 +349,10 @@ class Restorer(nn.Module):
         """The first part of `rebuild`: all that filters and light do to the pixels."""
         cleared, gains = self.cleared(images)
         filtered, known = self.pixel_filter(cleared)
-        unlit = bands_of(filtered)
-        bands = self.light(unlit)
+        lit = self.light(filtered)
+        bands = bands_of(lit)
         with full_precision(bands):
-            changes = changes_of(images, filtered, unlit, bands)
+            changes = changes_of(images, filtered, lit)
             energy = bands.square()
             seen = spectrum_in(bands, energy)
             amplitude = self.ise.fgm.amplitude(energy)
@@ -385,7 +385,7 @@ class Restorer(nn.Module):
     def normalise(self, filtered: Tensor, branch: Tensor) -> Tensor:
         """What PixelFilter gives -> the bands that E is given, by shares (N, branches): what
         training sees of the pixels alone."""
-        bands = self.light(bands_of(filtered))
+        bands = bands_of(self.light(filtered))
         with full_precision(bands):
             energy = bands.square()
             seen = spectrum_in(bands, energy)

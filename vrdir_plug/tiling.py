@@ -31,7 +31,7 @@ from .bands import (
     spectrum_of,
 )
 from .compression import blocking_of, steps_across
-from .front import FINE, colour_moments, mapped, with_blocking
+from .front import FINE, cell_moments, colour_moments, mapped, relit, with_blocking
 from .ise import Block
 from .mosaic import Blocks, blocks_of, interpolated, mosaics, steps_of
 from .response import REACH, filtered_by, filtered_with, places, power_spectrum, squares
@@ -154,6 +154,14 @@ def averaging(start: int, stop: int, size: int, grid: int, like: Tensor) -> Tens
     units = torch.eye(stop - start, device=like.device)
     units = F.pad(units, (start, size - stop))[None, None]
     return resized(units, (stop - start, grid))[0, 0].T
+
+
+def spreading(start: int, stop: int, size: int, grid: int, like: Tensor) -> Tensor:
+    """What the pixels of positions start ... stop of a side get of what is on a grid, as
+    `F.interpolate` has it: (pixels, grid)."""
+    units = torch.eye(grid, device=like.device)[None, None]
+    rows = F.interpolate(units, (CELL * size, grid), mode="bilinear")[0, 0]
+    return rows[CELL * start : CELL * stop]
 
 
 class Walk:
@@ -349,14 +357,14 @@ class Walk:
         return found
 
     def see_light(self) -> Tensor:
-        """The maps that change the light of the image."""
+        """The maps that change the light of the image, on the grid."""
         colours = torch.zeros(())
         for window in self.windows:
-            bands = bands_of(self.filtered(window))
-            part = colour_moments(bands, bands.square())
+            part = cell_moments(self.filtered(window))
             colours = colours + self.on_grid(part, window, FINE)
         with full_precision(colours):
-            return self.everywhere(self.restorer.light.maps(colours))
+            maps: Tensor = self.restorer.light.maps(colours)
+            return maps
 
     def see_pixels(self) -> tuple[Tensor, Tensor]:
         """Local amplitudes and spectrum of the image; PixelDNC's maps, the prior and what was
@@ -365,9 +373,9 @@ class Walk:
         energy = statistics = whole = around = self.changes = torch.zeros(())
         for window in self.windows:
             filtered = self.filtered(window)
-            unlit = bands_of(filtered)
-            bands = self.lit(unlit, window)
-            changes = changes_of(self.padded(window), filtered, unlit, bands)
+            lit = self.lit(filtered, window)
+            bands = bands_of(lit)
+            changes = changes_of(self.padded(window), filtered, lit)
             self.changes = self.changes + self.share(window) * changes
             squares = bands.square()
             colours = colour_moments(bands, squares)
@@ -432,11 +440,14 @@ class Walk:
 
     def given(self, window: Window) -> Tensor:
         """Bands (1, 48, h, w) of the image as PixelFilter leaves it, in another light."""
-        return self.lit(bands_of(self.filtered(window)), window)
+        return bands_of(self.lit(self.filtered(window), window))
 
-    def lit(self, bands: Tensor, window: Window) -> Tensor:
-        """The bands of a window in another light."""
-        return mapped(bands, window.of(self.lighting))
+    def lit(self, pixels: Tensor, window: Window) -> Tensor:
+        """The pixels of a window in another light."""
+        with full_precision(pixels):
+            down = spreading(window.top, window.bottom, self.size[0], FINE, pixels)
+            across = spreading(window.left, window.right, self.size[1], FINE, pixels)
+            return relit(pixels, down @ self.lighting @ across.T)
 
     def filtered(self, window: Window) -> Tensor:
         """Pixels (1, 3, 4 h, 4 w) as PixelFilter leaves them."""

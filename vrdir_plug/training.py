@@ -22,7 +22,7 @@ from torch import Generator, Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from . import losses
-from .bands import bands_of, full_precision, image_of
+from .bands import full_precision, image_of
 from .config import RestorerConfig
 from .data import Chance, Oftener, Pairs, draw_pairs, mixed
 from .defocus import RADII, WHOLES, radii_on, rings_of
@@ -75,8 +75,9 @@ RATE = 2e-3  # Adam's
 WARM_UP = 100  # steps
 EMA_DECAY = 0.999
 # Of Light's switches, which no stage learns. The darkest tenth of most clean photographs is darker,
-# that of veiled ones paler; most clean ones have a wider range, dark and hazy ones a narrower one
-PALE, NARROW = 0.2, 0.45
+# that of veiled ones paler; most clean ones have a wider range, dark and hazy ones a narrower one;
+# and details of more contrast than foggy ones anywhere
+PALE, NARROW, POOR = 0.2, 0.45, 0.2
 LEFT = 0.2  # of the noise, by pixels: recognisers see more where some is than where all is smooth
 TEACHER_LIMIT = 10.0  # their gradient at an image, in lengths of L1's; see `losses.limited`
 
@@ -535,7 +536,7 @@ def denoiser_loss(
     denoised, known = restorer.pixel_filter.denoised(images)
     with full_precision(denoised):
         filtered = restorer.pixel_filter.filtered(denoised, known)
-        lit = image_of(restorer.light(bands_of(filtered))).clamp(0, 1)
+        lit = restorer.light(filtered).clamp(0, 1)
     wanted = torch.lerp(pairs.noiseless, pairs.degraded, LEFT)
     weights = pairs.families[:, NOISE_FAMILY] / (pairs.noiseless.std((1, 2, 3)) + 0.05)
     teacher = teachers[choose(teachers, generator)]
@@ -907,6 +908,7 @@ def switched_on(restorer: Restorer) -> Restorer:
     if not restorer.config.published:
         nn.init.constant_(restorer.light.veil_switch.switch[:1], PALE)
         nn.init.constant_(restorer.light.range_switch.switch[:1], NARROW)
+        nn.init.constant_(restorer.light.contrast_switch.switch[:1], POOR)
     return restorer
 
 
