@@ -87,8 +87,8 @@ def test_memory_layout_comes_back_as_it_went_in(restorer: Restorer) -> None:
 
 
 def test_every_parameter_learns_from_an_image(restorer: Restorer) -> None:
-    # with impulses for PixelFilter, and of little detail, or VeilSwitch sees no veil, and less of it
-    # than of what is even, for ContrastSwitch; as large as MotionFilter's windows
+    # with impulses for PixelFilter, and of little detail, or VeilSwitch sees no veil, and ContrastSwitch
+    # enough; as large as MotionFilter's windows
     images = torch.linspace(0.2, 0.7, 64) + 0.05 * torch.rand(2, 3, 64, 64)
     images[..., ::7, ::5] = 1
     rebuilt = restorer.rebuild(images)
@@ -217,9 +217,9 @@ def test_a_given_branch_replaces_the_gate_but_not_what_the_gate_says(restorer: R
 def test_the_clean_branch_gives_back_what_filter_and_light_make(restorer: Restorer) -> None:
     images = torch.rand(2, 3, 32, 48)
     clean = F.one_hot(torch.tensor([restorer.config.branches - 1] * 2), restorer.config.branches)
-    filtered, _ = restorer.pixel_filter(restorer.cleared(images)[0])
+    filtered, known = restorer.pixel_filter(restorer.cleared(images)[0])
     assert not torch.allclose(filtered, images, atol=0.01)
-    expected = restorer.light(filtered)
+    expected = restorer.light(filtered, restorer.pixel_filter.clear(known))
     rebuilt = restorer.rebuild(images, clean.float()).images
     torch.testing.assert_close(rebuilt, expected, atol=1e-5, rtol=1e-5)
 
@@ -258,7 +258,7 @@ def test_images_are_enhanced_as_far_as_fgm_gives_them_to_the_branch_of_blur(
     images = torch.rand(3, 3, 32, 48) * torch.tensor([1, 0.5, 0.1])[:, None, None, None]
     judged = restorer.judge(images)
     assert (judged.needed == 1).all()  # before it was said from which share on
-    lit, enhanced = image_of(judged.bands), restorer.enhance(judged).images
+    lit, enhanced = judged.images, restorer.enhance(judged).images
     assert (enhanced - lit).abs().mean((1, 2, 3)).min() > 1e-2
     for least in (0.01, *(judged.shares[:, 3].detach() / 1.25).tolist(), 1.0):
         restorer.config = replace(restorer.config, enhanced_from=least)
@@ -477,14 +477,14 @@ def test_the_range_is_of_percentiles_of_all_colours_together() -> None:
     np.testing.assert_allclose(found, np.stack([low, high], 1), rtol=1e-5)
 
 
-def lit(images: Tensor, **switches: float) -> Tensor:
+def lit(images: Tensor, clear: float = 1.0, **switches: float) -> Tensor:
     """What Light makes of images with the switches of this name from there on."""
-    light = Light()
-    torch.testing.assert_close(light(images), images)  # at first
+    light, noise = Light(), torch.full((len(images),), clear)
+    torch.testing.assert_close(light(images, noise), images)  # at first
     for name, threshold in switches.items():
         layer: Any = light.get_submodule(name)
         nn.init.constant_(layer.switch[:1], threshold)
-    restored: Tensor = light(images).detach()
+    restored: Tensor = light(images, noise).detach()
     return restored
 
 
@@ -590,10 +590,10 @@ def test_what_is_faint_everywhere_is_given_contrast_around_its_local_means() -> 
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_what_has_contrast_somewhere_keeps_the_light_it_has() -> None:
+def test_what_has_contrast_somewhere_or_was_noisy_keeps_the_light_it_has() -> None:
     plain = torch.full((1, 3, 128, 128), 0.4)
-    for images in (in_fog(0.3), plain):
-        found = lit(images, contrast_switch=0.2)
+    for images, clear in ((in_fog(0.3), 1), (plain, 1), (in_fog(0.06), 0)):
+        found = lit(images, clear, contrast_switch=0.2)
         torch.testing.assert_close(found, images, atol=0.005, rtol=0)
 
 

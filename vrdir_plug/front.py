@@ -137,6 +137,10 @@ class PixelFilter(nn.Module):
         whole = (share / self.noise_filter.most)[:, None, None, None]
         return realised(plus_product(smooth, self.denoiser(images, smooth), whole))
 
+    def clear(self, known: Tensor) -> Tensor:
+        """How free of noise images were (N,), by what is known of them (N, known)."""
+        return 1 - self.noise_filter.share(known) / self.noise_filter.most
+
     @property
     def around(self) -> int:
         """Pixels around one that tell what it is without noise."""
@@ -327,8 +331,9 @@ class ContrastSwitch(nn.Module):
     """Ours: an image that has little contrast anywhere is given more around its local means.
 
     Fog comes in banks, so it may fill the range, and nothing in it need be dark; but details are
-    faint in all of it. Most clean photographs have rich ones somewhere. It starts as the identity:
-    no deviation is below -4.
+    faint in all of it. Most clean photographs have rich ones somewhere. Where there was noise what
+    is left of it would be given contrast, too: there none is. It starts as the identity: no
+    deviation is below -4.
     """
 
     around = 7  # parts down and across, twice: what is local
@@ -340,15 +345,15 @@ class ContrastSwitch(nn.Module):
         # the deviation at which half of the change is made, and how steeply it comes
         self.switch = nn.Parameter(torch.tensor([-4.0, 60.0]))
 
-    def forward(self, means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the colours in each part (N, 3, FINE, FINE) -> what to scale pixels by (N, 1, 1, 1),
-        and what to add then (N, 3, FINE, FINE)."""
+    def forward(self, means: Tensor, variances: Tensor, clear: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the colours in each part (N, 3, FINE, FINE), and how free of noise images were (N,) ->
+        what to scale pixels by (N, 1, 1, 1), and what to add then (N, 3, FINE, FINE)."""
         local = blurred(means, self.around)
         variances = blurred(variances + means.square(), self.around) - local.square()
         deviation = variances.mean(1, keepdim=True).clamp(min=1e-8).sqrt()
         (richest,) = quantiles(deviation, 90)
         poor, steepness = self.switch.float()
-        share = (steepness * (poor - richest)).sigmoid()
+        share = clear[:, None, None, None] * (steepness * (poor - richest)).sigmoid()
         scale = 1 + share * ((self.rich / richest).clamp(1.0, self.most) - 1)
         return scale, (1 - scale) * local
 
@@ -376,21 +381,22 @@ class Light(nn.Module):
         self.veil_switch, self.range_switch = VeilSwitch(), RangeSwitch()
         self.contrast_switch = ContrastSwitch()
 
-    def forward(self, images: Tensor) -> Tensor:
-        """What PixelFilter gives (N, 3, H, W) -> the same in another light."""
+    def forward(self, images: Tensor, clear: Tensor) -> Tensor:
+        """What PixelFilter gives (N, 3, H, W), and how free of noise it was (N,) -> the same in
+        another light."""
         with full_precision(images):
-            maps = self.maps(resized(cell_moments(images), (FINE, FINE)))
+            maps = self.maps(resized(cell_moments(images), (FINE, FINE)), clear)
             return relit(images, F.interpolate(maps, images.shape[-2:], mode="bilinear"))
 
-    def maps(self, colours: Tensor) -> Tensor:
-        """Moments (N, 6, FINE, FINE) -> by how much more than 1 to scale the pixels, and what to
-        add to their colours then (N, 4, FINE, FINE)."""
+    def maps(self, colours: Tensor, clear: Tensor) -> Tensor:
+        """Moments (N, 6, FINE, FINE), and how free of noise images were (N,) -> by how much more
+        than 1 to scale the pixels, and what to add to their colours then (N, 4, FINE, FINE)."""
         means, squares = colours.chunk(2, dim=1)
         scale, offset = self.veil_switch(colours)
         stretch, shift = self.range_switch(means * scale + offset).split(1, 1)
         scale, offset = stretch * scale, stretch * offset + shift
         variances = (squares - means.square()).clamp(min=0) * scale.square()
-        more, local = self.contrast_switch(means * scale + offset, variances)
+        more, local = self.contrast_switch(means * scale + offset, variances, clear)
         return torch.cat([more * scale - 1, more * offset + local], 1)
 
 

@@ -147,12 +147,13 @@ def check_images(images: Tensor) -> None:
 
 
 class Judged(NamedTuple):
-    """What is known of images before they are enhanced: their bands (N, 48, h, w), filtered and in
-    another light, in float32; local amplitudes and logits for FGM (N, 48, grid, grid),
-    (N, branches); their spectrum (N, SPECTRUM); what shares of the branches the whole image asks
+    """What is known of images before they are enhanced: they themselves (N, 3, H, W), filtered and
+    in another light, and their bands (N, 48, h, w), in float32; local amplitudes and logits for FGM
+    (N, 48, grid, grid), (N, branches); their spectrum (N, SPECTRUM); what shares of the branches the whole image asks
     for (N, branches); what `Worth` is told of them (N, known); how degraded they are (N,), and how
     much of the enhancement they need (N,)."""
 
+    images: Tensor
     bands: Tensor
     amplitude: Tensor
     prior: Tensor
@@ -310,12 +311,12 @@ class Restorer(nn.Module):
         """What filters and light left, enhanced as far as it needs that."""
         if not self.config.enhanced_from:
             return self.enhance(judged).images
-        return image_of(judged.bands) if idle(judged.needed) else self.enhanced(judged)
+        return judged.images if idle(judged.needed) else self.enhanced(judged)
 
     def enhanced(self, judged: Judged) -> Tensor:
         """The same, computed for all images: what training sees."""
         images, needed = self.enhance(judged).images.float(), judged.needed[:, None, None, None]
-        return torch.lerp(image_of(judged.bands), images, needed)
+        return torch.lerp(judged.images, images, needed)
 
     def degradation(self, images: Tensor) -> Tensor:
         """How degraded each image is taken to be, as far as restoring it helps a recogniser.
@@ -349,7 +350,7 @@ class Restorer(nn.Module):
         """The first part of `rebuild`: all that filters and light do to the pixels."""
         cleared, gains = self.cleared(images)
         filtered, known = self.pixel_filter(cleared)
-        lit = self.light(filtered)
+        lit = self.light(filtered, self.pixel_filter.clear(known))
         bands = bands_of(lit)
         with full_precision(bands):
             changes = changes_of(images, filtered, lit)
@@ -361,7 +362,7 @@ class Restorer(nn.Module):
             told = self.worth.told(known, seen, prior, changes, gains)
             degradation = degradation_of(shares, changes, self.worth.chance(told))
             needed = self.needed(shares)
-        return Judged(bands, amplitude, prior, seen, shares, told, degradation, needed)
+        return Judged(lit, bands, amplitude, prior, seen, shares, told, degradation, needed)
 
     def needed(self, shares: Tensor) -> Tensor:
         """How much of the enhancement images need (N,), by shares of the branches (N, branches)."""
@@ -382,10 +383,10 @@ class Restorer(nn.Module):
         # what nothing was done to shows the same again
         return self.defocus_filter(still, windows if still is sharp else None), gains
 
-    def normalise(self, filtered: Tensor, branch: Tensor) -> Tensor:
+    def normalise(self, filtered: Tensor, known: Tensor, branch: Tensor) -> Tensor:
         """What PixelFilter gives -> the bands that E is given, by shares (N, branches): what
         training sees of the pixels alone."""
-        bands = bands_of(self.light(filtered))
+        bands = bands_of(self.light(filtered, self.pixel_filter.clear(known)))
         with full_precision(bands):
             energy = bands.square()
             seen = spectrum_in(bands, energy)

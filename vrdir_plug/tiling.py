@@ -202,7 +202,7 @@ class Walk:
             self.blocking = blocking_of(self.see_steps())
             known = self.restorer.pixel_filter.known_of(means)
             self.response = self.restorer.pixel_filter.asked(known, self.see_power(known))
-        self.lighting = self.see_light()
+        self.lighting = self.see_light(known)
         amplitude, seen = self.see_pixels()
         shares, bypass = self.prior.softmax(1), self.restorer.config.bypass
         worth = self.restorer.worth
@@ -356,14 +356,15 @@ class Walk:
             found.append(Window(top, left, bottom, right))
         return found
 
-    def see_light(self) -> Tensor:
+    def see_light(self, known: Tensor) -> Tensor:
         """The maps that change the light of the image, on the grid."""
         colours = torch.zeros(())
         for window in self.windows:
             part = cell_moments(self.filtered(window))
             colours = colours + self.on_grid(part, window, FINE)
         with full_precision(colours):
-            maps: Tensor = self.restorer.light.maps(colours)
+            clear = self.restorer.pixel_filter.clear(known)
+            maps: Tensor = self.restorer.light.maps(colours, clear)
             return maps
 
     def see_pixels(self) -> tuple[Tensor, Tensor]:

@@ -77,7 +77,7 @@ EMA_DECAY = 0.999
 # Of Light's switches, which no stage learns. The darkest tenth of most clean photographs is darker,
 # that of veiled ones paler; most clean ones have a wider range, dark and hazy ones a narrower one;
 # and details of more contrast than foggy ones anywhere
-PALE, NARROW, POOR = 0.2, 0.45, 0.25
+PALE, NARROW, POOR = 0.2, 0.45, 0.2
 LEFT = 0.2  # of the noise, by pixels: recognisers see more where some is than where all is smooth
 TEACHER_LIMIT = 10.0  # their gradient at an image, in lengths of L1's; see `losses.limited`
 
@@ -336,11 +336,11 @@ def front_loss(
     A recogniser's gradient at a handful of numbers for a whole image is mostly noise.
     """
     restorer = learner.restorer
-    filtered, _ = restorer.pixel_filter(restorer.cleared(pairs.degraded)[0])
+    filtered, known = restorer.pixel_filter(restorer.cleared(pairs.degraded)[0])
     wanted = wanted_shares(pairs.families, restorer.config.branches)
     return {
         "filter": losses.filter_loss(filtered, pairs.degraded, pairs.clean, pairs.filterable),
-        "normalised": 5 * light_loss(restorer.normalise(filtered, wanted), pairs),
+        "normalised": 5 * light_loss(restorer.normalise(filtered, known, wanted), pairs),
     }
 
 
@@ -508,7 +508,12 @@ def lit_loss(
 ) -> Tensor:
     """Of what is shown to a recogniser: enhanced as far as it is needed, no further."""
     unknown = torch.empty(0)  # of no use to what enhances
-    judged = Judged(*given[:5], told=unknown, degradation=unknown, needed=given.needed)
+    judged = Judged(
+        *(image_of(given.bands), *given[:5]),
+        told=unknown,
+        degradation=unknown,
+        needed=given.needed,
+    )
     restored = restorer.enhanced(judged).clamp(0, 1)
     return seen_loss(teachers[choose(teachers, generator)], restored, given.clean / 255)
 
@@ -536,7 +541,7 @@ def denoiser_loss(
     denoised, known = restorer.pixel_filter.denoised(images)
     with full_precision(denoised):
         filtered = restorer.pixel_filter.filtered(denoised, known)
-        lit = restorer.light(filtered).clamp(0, 1)
+        lit = restorer.light(filtered, restorer.pixel_filter.clear(known)).clamp(0, 1)
     wanted = torch.lerp(pairs.noiseless, pairs.degraded, LEFT)
     weights = pairs.families[:, NOISE_FAMILY] / (pairs.noiseless.std((1, 2, 3)) + 0.05)
     teacher = teachers[choose(teachers, generator)]
