@@ -149,9 +149,9 @@ def check_images(images: Tensor) -> None:
 class Judged(NamedTuple):
     """What is known of images before they are enhanced: they themselves (N, 3, H, W), filtered and
     in another light, and their bands (N, 48, h, w), in float32; local amplitudes and logits for FGM
-    (N, 48, grid, grid), (N, branches); their spectrum (N, SPECTRUM); what shares of the branches the whole image asks
-    for (N, branches); what `Worth` is told of them (N, known); how degraded they are (N,), and how
-    much of the enhancement they need (N,)."""
+    (N, 48, grid, grid), (N, branches); their spectrum (N, SPECTRUM); what shares of the branches
+    the whole image asks for (N, branches); what `Worth` is told of them (N, known); how degraded
+    they are (N,), and how much of the enhancement they need (N,)."""
 
     images: Tensor
     bands: Tensor
