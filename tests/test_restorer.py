@@ -579,12 +579,12 @@ def in_fog(contrast: float) -> Tensor:
 def test_what_is_faint_everywhere_is_given_contrast_around_its_local_means() -> None:
     """Against scipy's means and deviations of the same parts."""
     fog = in_fog(0.06)
-    found = lit(fog, contrast_switch=0.2)[0].numpy()
+    found = lit(fog, contrast_switch=0.16)[0].numpy()
     means = means_of(fog[0].numpy())
     local = np.stack([mean_around(plane, 7) for plane in means])
     squares = np.stack([mean_around(plane, 7) for plane in means_of(fog[0].numpy() ** 2)])
     richest = np.sort(np.sqrt((squares - local**2).mean(0)), None)[921]
-    gain = 1 + (min(0.3 / richest, 3.0) - 1) / (1 + np.exp(-60 * (0.2 - richest)))
+    gain = 1 + (min(0.3 / richest, 3.0) - 1) / (1 + np.exp(-120 * (0.16 - richest)))
     assert 2.5 < gain < 3 and richest < 0.12
     expected = mapped(fog[0].numpy(), np.full((32, 32), gain, np.float32), (1 - gain) * local)
     np.testing.assert_allclose(found, expected, atol=1e-4)
@@ -593,7 +593,7 @@ def test_what_is_faint_everywhere_is_given_contrast_around_its_local_means() -> 
 def test_what_has_contrast_somewhere_or_was_noisy_keeps_the_light_it_has() -> None:
     plain = torch.full((1, 3, 128, 128), 0.4)
     for images, clear in ((in_fog(0.3), 1), (plain, 1), (in_fog(0.06), 0)):
-        found = lit(images, clear, contrast_switch=0.2)
+        found = lit(images, clear, contrast_switch=0.16)
         torch.testing.assert_close(found, images, atol=0.005, rtol=0)
 
 

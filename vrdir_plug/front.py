@@ -343,7 +343,7 @@ class ContrastSwitch(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         # the deviation at which half of the change is made, and how steeply it comes
-        self.switch = nn.Parameter(torch.tensor([-4.0, 60.0]))
+        self.switch = nn.Parameter(torch.tensor([-4.0, 120.0]))
 
     def forward(self, means: Tensor, variances: Tensor, clear: Tensor) -> tuple[Tensor, Tensor]:
         """Of the colours in each part (N, 3, FINE, FINE), and how free of noise images were (N,) ->
