@@ -77,7 +77,7 @@ EMA_DECAY = 0.999
 # Of Light's switches, which no stage learns. The darkest tenth of most clean photographs is darker,
 # that of veiled ones paler; most clean ones have a wider range, dark and hazy ones a narrower one;
 # and details of more contrast than foggy ones anywhere
-PALE, NARROW, POOR = 0.2, 0.45, 0.16
+PALE, NARROW, POOR = 0.2, 0.45, 0.15
 LEFT = 0.2  # of the noise, by pixels: recognisers see more where some is than where all is smooth
 TEACHER_LIMIT = 10.0  # their gradient at an image, in lengths of L1's; see `losses.limited`
 
