@@ -210,16 +210,15 @@ class Walk:
         if bypass and bool(degradation_of(shares, self.changes, worth.chance(told)) < bypass):
             place.copy_(self.came)
             return
-        for window, bands in self.restored(amplitude, seen, shares):
+        for window, pixels in self.restored(amplitude, seen, shares):
             target = place[..., CELL * window.top :, CELL * window.left :]
-            pixels = image_of(bands).clamp(0, 1)
             target = target[..., : pixels.shape[2], : pixels.shape[3]]
-            target.copy_(pixels[..., : target.shape[2], : target.shape[3]])
+            target.copy_(pixels[..., : target.shape[2], : target.shape[3]].clamp(0, 1))
 
     def restored(
         self, amplitude: Tensor, seen: Tensor, shares: Tensor
     ) -> Iterator[tuple[Window, Tensor]]:
-        """The bands (1, 48, h, w) of each window, as `Restorer.restored` has them."""
+        """The pixels (1, 3, 4 h, 4 w) of each window, as `Restorer.restored` has them."""
         needed = self.restorer.needed(shares)
         if not bool(needed):
             for window in self.windows:
@@ -230,8 +229,11 @@ class Walk:
         for block in self.restorer.ise.blocks:
             enhanced = self.enhance(block, enhanced, gate, seen)  # type: ignore[arg-type]
         for window, bands in self.decoded(features, enhanced):
-            bands = self.restorer.gains(bands, shares, seen)
-            yield window, torch.lerp(self.given(window), bands.float(), needed)
+            pixels = image_of(self.restorer.gains(bands, shares, seen))
+            yield (
+                window,
+                torch.lerp(self.given(window), pixels.float(), needed),
+            )
 
     def without_mosaic(self) -> Tensor:
         """The image; if it is made of large pixels, a copy without them, in whole cells."""
@@ -440,8 +442,8 @@ class Walk:
         return window.within(wide).of(local(wide))
 
     def given(self, window: Window) -> Tensor:
-        """Bands (1, 48, h, w) of the image as PixelFilter leaves it, in another light."""
-        return bands_of(self.lit(self.filtered(window), window))
+        """Pixels (1, 3, 4 h, 4 w) of the image as PixelFilter leaves it, in another light."""
+        return self.lit(self.filtered(window), window)
 
     def lit(self, pixels: Tensor, window: Window) -> Tensor:
         """The pixels of a window in another light."""
@@ -492,9 +494,9 @@ class Walk:
         return F.pad(part, (0, right, 0, below), mode="replicate")
 
     def bands(self, window: Window) -> Tensor:
-        """The same as PixelDNC leaves them."""
+        """Bands (1, 48, h, w) of the same as PixelDNC leaves them."""
         with full_precision(self.maps):
-            bands = mapped(self.given(window), window.of(self.maps))
+            bands = mapped(bands_of(self.given(window)), window.of(self.maps))
             return bands.to(self.restorer.dtype)
 
     def everywhere(self, coarse: Tensor) -> Tensor:
