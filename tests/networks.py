@@ -19,7 +19,7 @@ def moved(config: RestorerConfig) -> Restorer:
         if not config.published:
             restorer.light.veil_switch.switch[0] = 0
             restorer.light.range_switch.switch[0] = 1
-            restorer.light.contrast_switch.switch[:] = torch.tensor([0.2, 10.0])
+            restorer.light.contrast_switch.switch[:] = torch.tensor([0.3, 20.0])
             # what is multiplied by more than other parts can take shows nothing of them, nor do
             # streaks or noise that are surely there or surely not
             pixel_filter = restorer.pixel_filter
