@@ -7,8 +7,8 @@ from vrdir_plug.restorer import Restorer
 
 
 def moved(config: RestorerConfig) -> Restorer:
-    """Every weight moved at random, every image taken to be veiled, of a narrow range and little
-    contrast, and streaked and noisy by half."""
+    """Every weight moved at random, every image taken to be veiled, of a narrow range, dark and of
+    little contrast, and streaked and noisy by half."""
     torch.manual_seed(2)
     restorer = Restorer(config)
     # ours has more parts in a row: moved further, they make of rounding what looks like a fault
@@ -19,6 +19,7 @@ def moved(config: RestorerConfig) -> Restorer:
         if not config.published:
             restorer.light.veil_switch.switch[0] = 0
             restorer.light.range_switch.switch[0] = 1
+            restorer.light.shadow_switch.switch[:] = torch.tensor([0.5, 2.0])
             restorer.light.contrast_switch.switch[:] = torch.tensor([0.3, 20.0])
             # what is multiplied by more than other parts can take shows nothing of them, nor do
             # streaks or noise that are surely there or surely not

@@ -88,8 +88,9 @@ def test_memory_layout_comes_back_as_it_went_in(restorer: Restorer) -> None:
 
 def test_every_parameter_learns_from_an_image(restorer: Restorer) -> None:
     # with impulses for PixelFilter, and of little detail, or VeilSwitch sees no veil and
-    # ContrastSwitch enough contrast; as large as MotionFilter's windows
-    images = torch.linspace(0.2, 0.7, 64) + 0.05 * torch.rand(2, 3, 64, 64)
+    # ContrastSwitch enough contrast; one darker, for ShadowSwitch; as large as MotionFilter's windows
+    ramp = torch.linspace(0.2, 0.7, 64)
+    images = torch.stack([ramp, 0.1 + ramp**3]).view(2, 1, 1, 64) + 0.05 * torch.rand(2, 3, 64, 64)
     images[..., ::7, ::5] = 1
     rebuilt = restorer.rebuild(images)
     sums = [part.square().sum() for part in rebuilt]
@@ -566,6 +567,33 @@ def test_no_veil_is_taken_from_what_is_clear_or_has_all_detail() -> None:
     for images in (clear, snow, night):
         found = lit(images, veil_switch=0.18)
         torch.testing.assert_close(found, images, atol=0.02, rtol=0)
+
+
+def test_a_dark_image_with_a_lamp_in_it_is_lifted_where_it_is_dark() -> None:
+    """Against scipy's local means; and details keep their share of them."""
+    torch.manual_seed(0)
+    ground = 0.12 + 0.04 * torch.rand(3, 32, 32).repeat_interleave(4, 1).repeat_interleave(4, 2)
+    ground[:, 90:120, 4:30] = 0.95
+    found = lit(ground[None], shadow_switch=0.28)[0].numpy()
+    means = means_of(ground.numpy())
+    mean = means.mean()
+    exponent = 1 + (np.log(0.35) / np.log(mean) - 1) / (1 + np.exp(-40 * (0.28 - mean)))
+    lift = mean_around(means.mean(0), 7) ** (exponent - 1)
+    assert mean < 0.25 and lift.max() > 2 > 1.2 > lift.min()
+    expected = mapped(ground.numpy(), lift, np.zeros((3, 32, 32), np.float32))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    corner = np.s_[:, :16, -16:]
+    before, after = (
+        image[corner].std() / image[corner].mean() for image in (ground.numpy(), found)
+    )
+    np.testing.assert_allclose(after, before, rtol=0.05)
+
+
+def test_what_is_bright_or_black_altogether_is_not_lifted() -> None:
+    bright, black = torch.rand(1, 3, 64, 64), torch.zeros(1, 3, 64, 64)
+    for images in (bright, black):
+        found = lit(images, shadow_switch=0.28)
+        torch.testing.assert_close(found, images, atol=0.005, rtol=0)
 
 
 def in_fog(contrast: float) -> Tensor:

@@ -2,8 +2,9 @@
 
 `python tools/architectures.py NAME IMAGES HELD_OUT [STEPS]` trains the network NAME on the
 photographs below the folder IMAGES, and prints what it gains in PSNR on those below HELD_OUT, for
-each family of training degradations at severity 3. Same seed, same pairs for every name. Their
-table is in docs/ablations.md.
+each family of training degradations and for several together, at severity 3. Same seed, same pairs
+for every name, but for `mixtures`, which is `flat` with up to three at once. Their tables are in
+docs/ablations.md.
 """
 
 import sys
@@ -21,9 +22,18 @@ from tqdm import trange
 from vrdir_plug import losses, training
 from vrdir_plug.bands import BANDS, LEAK, bands_of, conv, image_of, zeroed
 from vrdir_plug.classification import load_image, read_unlabelled
-from vrdir_plug.config import RestorerConfig
+from vrdir_plug.config import RestorerConfig, config_of
 from vrdir_plug.data import Pairs, read_folder
-from vrdir_plug.degradations import FAMILIES
+from vrdir_plug.degradations import (
+    FAMILIES,
+    Degradation,
+    gaussian_noise,
+    haze,
+    jpeg,
+    low_light,
+    mist,
+    rain,
+)
 from vrdir_plug.ise import DNC, FGM, warmed
 from vrdir_plug.measures import psnr
 from vrdir_plug.restorer import Restorer
@@ -31,6 +41,7 @@ from vrdir_plug.teachers import Teacher
 from vrdir_plug.training import Learner, gate_losses, light_loss
 
 CROP, BATCH, HELD_OUT = 96, 32, 40
+TOGETHER = (rain, mist), (haze, jpeg), (low_light, gaussian_noise)
 
 
 class Residual(nn.Module):
@@ -150,6 +161,9 @@ def depthwise() -> Restorer:
 NETWORKS: dict[str, Callable[[], Any]] = {
     "u": lambda: Restorer(RestorerConfig("u", BANDS, ((40, 64, 88),))),
     "flat": lambda: Restorer(FLAT),
+    "mixtures": lambda: Restorer(FLAT),
+    "fast": lambda: Restorer(config_of("fast")),
+    "paper": lambda: Restorer(config_of("paper")),
     "plain-cnn": PlainCNN,
     "no-dnc": without_dnc,
     "no-pixel-dnc": without_pixel_dnc,
@@ -170,17 +184,20 @@ def pixel_loss(
     if isinstance(network, PlainCNN):
         return {"pixels": losses.pixel_loss(network(pairs.degraded), pairs.clean)}
     rebuilt = network.rebuild(pairs.degraded)
-    families = pairs.families
+    families = training.wanted_shares(pairs.families, network.config.branches)
     if network.config.branches == 2:  # one for all that is degraded, one for clean images
-        families = torch.cat([1 - families[:, -1:], families[:, -1:]], 1)
-    return {
+        families = torch.cat([1 - pairs.families[:, -1:], pairs.families[:, -1:]], 1)
+    found = {
         "pixels": losses.pixel_loss(rebuilt.images, pairs.clean),
         "gate": gate_losses(rebuilt, families),
-        "normalised": light_loss(rebuilt.given, pairs),
     }
+    if not network.config.published:
+        found["normalised"] = light_loss(rebuilt.given, pairs)
+    return found
 
 
 PIXELS = training.Stage("pixels", ("restorer.",), pixel_loss, 1.0, 1)
+MIXTURES = replace(PIXELS, most=3)
 
 
 def trained(
@@ -209,16 +226,19 @@ def held_out_images(folder: str) -> Tensor:
 
 @torch.inference_mode()
 def gains(network: nn.Module, clean: Tensor) -> list[float]:
-    """In dB of PSNR, for each family: the mean over its kinds and the images."""
+    """In dB of PSNR, for each family and for what comes together: means over kinds and images."""
     severity = torch.full((len(clean),), 3.0)
 
-    def gain(kind: Callable[..., Tensor]) -> float:
-        degraded = kind(clean, severity, Generator().manual_seed(0)).clamp(0, 1)
+    def gain(kinds: Sequence[Degradation]) -> float:
+        degraded, generator = clean, Generator().manual_seed(0)
+        for kind in kinds:
+            degraded = kind(degraded, severity, generator).clamp(0, 1)
         restored = torch.cat([network(part) for part in degraded.split(BATCH)]).clamp(0, 1)
         triples = zip(restored, degraded, clean, strict=True)
         return sum(psnr(after, c) - psnr(before, c) for after, before, c in triples) / len(clean)
 
-    return [sum(map(gain, family)) / len(family) for family in FAMILIES]
+    alone = [[(kind,) for kind in family] for family in FAMILIES]
+    return [sum(map(gain, sort)) / len(sort) for sort in (*alone, TOGETHER)]
 
 
 def print_row(cells: Sequence[str]) -> None:
@@ -231,7 +251,8 @@ def main(name: str, images: str, held_out: str, steps: str = "1500") -> None:
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(torch.rand(1, 3, 224, 224))
     clean = held_out_images(held_out)
-    found = gains(trained(network, read_folder(Path(images)), int(steps)), clean)
+    stages = (MIXTURES if name == "mixtures" else PIXELS,)
+    found = gains(trained(network, read_folder(Path(images)), int(steps), stages), clean)
     cells = [name, f"{counter.get_total_flops() / 2e9:.2f}", *(f"{gain:+.2f}" for gain in found)]
     print_row(cells)
 

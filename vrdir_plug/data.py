@@ -22,6 +22,9 @@ from .degradations import (
     NOISE_FAMILY,
     ORDER,
     Degradation,
+    dimmed,
+    low_light,
+    sensed,
 )
 from .files import SUFFIXES, ahead, open_rgb
 
@@ -54,7 +57,7 @@ class Pairs:
     """Clean and degraded images (N, 3, S, S), RGB in [0, 1]; the shares
     (N, families + 1) that the families of degradations have in each, the last one's if clean; which
     share of the kinds in each a filter can mend (N,); and the images (N, 3, S, S) as they were
-    before noise fell on them, clean if none did."""
+    before noise fell on them, degraded if none did."""
 
     clean: Tensor
     degraded: Tensor
@@ -172,15 +175,18 @@ def degrade(
     # several at once are each milder, as in the world
     most_severe = 5 / max(1, len(drawn)) ** 0.5
     severities = torch.rand(len(drawn), len(clean), generator=chance.choices) * most_severe
-    images = noiseless = clean
-    for (family, kind), severity in zip(drawn, severities, strict=True):
-        noiseless = images if family == NOISE_FAMILY else noiseless
-        images = kind(images, severity.to(images.device), chance.pixels)
+    images, before = clean, []
+    for (family, kind), severity in zip(drawn, severities.to(clean.device), strict=True):
+        if kind is low_light:  # which brings noise of its own
+            images, kind = dimmed(images, severity, chance.pixels), sensed
+        if kind is sensed or family == NOISE_FAMILY:
+            before.append(images)
+        images = kind(images, severity, chance.pixels)
     degraded = (images.clamp(0, 1) * 255).round() / 255
     families = shares_of([family for family, _ in drawn], severities)
     share = sum(kind in FILTERABLE for _, kind in drawn) / max(1, len(drawn))
     filterable = clean.new_full((len(clean),), share)
-    return degraded, families.to(images.device), filterable, noiseless
+    return degraded, families.to(images.device), filterable, (*before, degraded)[0]
 
 
 def draw_pairs(

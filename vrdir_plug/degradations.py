@@ -72,20 +72,35 @@ def mist(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
     return (images * transmission + airlight * (1 - transmission)).clamp(0, 1)
 
 
-def low_light(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
-    """Less linear light, a steeper tone curve, and as much noise as good or poor cameras make.
+def dimmed(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """Less linear light, and a steeper tone curve: a dark photograph, but for its noise.
 
-    Of the orders of magnitude between them each is as likely: where every dark image was a noisy
-    one, all dark images were smoothed.
+    In half of them some places stay as bright as they were: lamps, windows, the sky.
     """
     # half of the cameras keep their tone curve
     curve = uniform(images, -0.3, 0.3, generator).clamp(min=0)
     curve = 1 + curve * severity.view(-1, 1, 1, 1)
-    exposure = 2 ** -(uniform(images, 0.6, 1.3, generator) * severity.view(-1, 1, 1, 1))
-    light = images ** (GAMMA * curve) * exposure
+    stops = uniform(images, 0.6, 1.3, generator) * severity.view(-1, 1, 1, 1)
+    lit = fractal(images, generator) ** uniform(images, 2, 6, generator)
+    lit = lit * (uniform(images, 0, 1, generator) < 0.5)
+    return images**curve * 2 ** (-stops * (1 - lit) / GAMMA)
+
+
+def sensed(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """As much noise as good or poor cameras make, in linear light, wherever there is a severity.
+
+    Of the orders of magnitude between them each is as likely: where every dark image was a noisy
+    one, all dark images were smoothed.
+    """
+    light = images**GAMMA
     shot, read = (10 ** uniform(images, -5, exponent, generator) for exponent in (-2.7, -2.4))
     light = light + (light * shot + read.square()).sqrt() * normal(images, generator)
     return torch.where(severity.view(-1, 1, 1, 1) > 0, light.clamp(0, 1) ** (1 / GAMMA), images)
+
+
+def low_light(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """A short exposure: `dimmed`, then `sensed`."""
+    return sensed(dimmed(images, severity, generator), severity, generator)
 
 
 def low_contrast(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:

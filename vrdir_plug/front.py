@@ -3,6 +3,7 @@
 Shapes are (N, channels, height, width).
 """
 
+import math
 from typing import Any
 
 import torch
@@ -42,6 +43,9 @@ from .response import (
     wavelets,
     windows_of,
 )
+
+
+KNOWN_SCALE = 0.3  # of colours and logarithms among what is known of an image
 
 
 def smoothed(planes: Tensor) -> Tensor:
@@ -137,6 +141,11 @@ class PixelFilter(nn.Module):
         whole = (share / self.noise_filter.most)[:, None, None, None]
         return realised(plus_product(smooth, self.denoiser(images, smooth), whole))
 
+    @staticmethod
+    def brightness(known: Tensor) -> Tensor:
+        """The mean of images (N,), by what is known of them (N, known)."""
+        return known[:, :3].mean(1) / KNOWN_SCALE
+
     def clear(self, known: Tensor) -> Tensor:
         """How free of noise images were (N,), by what is known of them (N, known)."""
         return 1 - self.noise_filter.share(known) / self.noise_filter.most
@@ -211,7 +220,9 @@ class PixelFilter(nn.Module):
         known = torch.cat([known, *(3 * sparse for sparse in sparsity)], 1)
         along, whole = edges.unflatten(1, (2, 2)).unbind(2)
         coherence = (along + 1e-6) / (whole + 1e-6)
-        return torch.cat([0.3 * known, 3 * still.mean(1, keepdim=True), 10 * coherence - 8], 1)
+        return torch.cat(
+            [KNOWN_SCALE * known, 3 * still.mean(1, keepdim=True), 10 * coherence - 8], 1
+        )
 
 
 # What is known of the light of an image: moments of its colours on a grid
@@ -327,6 +338,40 @@ class RangeSwitch(nn.Module):
         return torch.cat([1 + share * (scale - 1), share * (left - scale * low)], 1)
 
 
+class ShadowSwitch(nn.Module):
+    """Ours: a dark image that fills the range all the same is brought to more light where it is
+    dark.
+
+    Real scenes in the dark have lamps, windows or a sky, so no map of the whole image stretches
+    them. The local means are compressed to the power that would bring the mean of the image to what
+    is wanted, and all details keep their share of them (Durand and Dorsey, SIGGRAPH 2002). It
+    starts as the identity: no mean is below -4.
+    """
+
+    around = 7  # parts down and across, twice: what is local
+    wanted = 0.35  # mean
+    least = 1 / 3  # exponent
+    black = 0.01  # a mean below it is taken for it
+
+    def __init__(self) -> None:
+        super().__init__()
+        # the mean of the image at which half of the change is made, and how steeply it comes
+        self.switch = nn.Parameter(torch.tensor([-4.0, 40.0]))
+
+    def forward(self, means: Tensor) -> Tensor:
+        """Means of the colours (N, 3, FINE, FINE) -> what to scale pixels by (N, 1, FINE, FINE)."""
+        grey = means.mean(1, keepdim=True)
+        mean = grey.mean((2, 3), keepdim=True)
+        exponent = math.log(self.wanted) / mean.clamp(self.black, 0.9).log()
+        exponent = 1 + self.share(mean) * (exponent.clamp(self.least, 1.0) - 1)
+        return blurred(grey, self.around).clamp(self.black, 1.0) ** (exponent - 1)
+
+    def share(self, mean: Tensor) -> Tensor:
+        """How dark images with these means are, of the same shape: 0 is not, 1 is."""
+        dark, steepness = self.switch.float()
+        return (steepness * (dark - mean)).sigmoid()
+
+
 class ContrastSwitch(nn.Module):
     """Ours: an image that has little contrast anywhere is given more around its local means.
 
@@ -369,8 +414,8 @@ def relit(images: Tensor, maps: Tensor) -> Tensor:
 
 
 class Light(nn.Module):
-    """VeilSwitch, RangeSwitch and ContrastSwitch: what is done to the light of an image before DNC
-    and E.
+    """VeilSwitch, RangeSwitch, ShadowSwitch and ContrastSwitch: what is done to the light of an
+    image before DNC and E.
 
     They see moments on the grid alone, so that the pixels are changed once; and each by a map of
     its own, for steps between cells would be edges to a recogniser.
@@ -379,7 +424,7 @@ class Light(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.veil_switch, self.range_switch = VeilSwitch(), RangeSwitch()
-        self.contrast_switch = ContrastSwitch()
+        self.shadow_switch, self.contrast_switch = ShadowSwitch(), ContrastSwitch()
 
     def forward(self, images: Tensor, clear: Tensor) -> Tensor:
         """What PixelFilter gives (N, 3, H, W), and how free of noise it was (N,) -> the same in
@@ -395,6 +440,8 @@ class Light(nn.Module):
         scale, offset = self.veil_switch(colours)
         stretch, shift = self.range_switch(means * scale + offset).split(1, 1)
         scale, offset = stretch * scale, stretch * offset + shift
+        lift = self.shadow_switch(means * scale + offset)
+        scale, offset = lift * scale, lift * offset
         variances = (squares - means.square()).clamp(min=0) * scale.square()
         more, local = self.contrast_switch(means * scale + offset, variances, clear)
         return torch.cat([more * scale - 1, more * offset + local], 1)

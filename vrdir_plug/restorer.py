@@ -360,9 +360,16 @@ class Restorer(nn.Module):
             prior = self.ise.fgm.prior(seen)
             shares = prior.softmax(1)
             told = self.worth.told(known, seen, prior, changes, gains)
-            degradation = degradation_of(shares, changes, self.worth.chance(told))
+            degradation = degradation_of(shares, changes, self.worthy(told, known))
             needed = self.needed(shares)
         return Judged(lit, bands, amplitude, prior, seen, shares, told, degradation, needed)
+
+    def worthy(self, told: Tensor, known: Tensor) -> Tensor:
+        """The chance that restoring is worth it (N,), by what `Worth` is told and what PixelFilter
+        knows of images. Dark ones are: where a photograph was to be dark recognisers see as much in
+        it lifted, and Worth cannot tell it from others."""
+        dark = self.light.shadow_switch.share(self.pixel_filter.brightness(known))
+        return self.worth.chance(told).maximum(dark)
 
     def needed(self, shares: Tensor) -> Tensor:
         """How much of the enhancement images need (N,), by shares of the branches (N, branches)."""

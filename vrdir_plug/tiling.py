@@ -205,9 +205,9 @@ class Walk:
         self.lighting = self.see_light(known)
         amplitude, seen = self.see_pixels()
         shares, bypass = self.prior.softmax(1), self.restorer.config.bypass
-        worth = self.restorer.worth
-        told = worth.told(known, seen, self.prior, self.changes, self.zoom)
-        if bypass and bool(degradation_of(shares, self.changes, worth.chance(told)) < bypass):
+        told = self.restorer.worth.told(known, seen, self.prior, self.changes, self.zoom)
+        worth = self.restorer.worthy(told, known)
+        if bypass and bool(degradation_of(shares, self.changes, worth) < bypass):
             place.copy_(self.came)
             return
         for window, pixels in self.restored(amplitude, seen, shares):

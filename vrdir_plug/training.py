@@ -76,9 +76,11 @@ WARM_UP = 100  # steps
 EMA_DECAY = 0.999
 # Of Light's switches, which no stage learns. The darkest tenth of most clean photographs is darker,
 # that of veiled ones paler; most clean ones have a wider range, dark and hazy ones a narrower one;
-# and details of more contrast than foggy ones anywhere
-PALE, NARROW, POOR = 0.2, 0.45, 0.15
+# are brighter than dark ones in which there is light; and have details of more contrast than foggy
+# ones anywhere
+PALE, NARROW, DARK, POOR = 0.2, 0.45, 0.22, 0.15
 LEFT = 0.2  # of the noise, by pixels: recognisers see more where some is than where all is smooth
+CONTRAST = 0.3  # of a photograph, as `contrast_of` has it
 TEACHER_LIMIT = 10.0  # their gradient at an image, in lengths of L1's; see `losses.limited`
 
 
@@ -344,9 +346,15 @@ def front_loss(
     }
 
 
+def contrast_of(images: Tensor) -> Tensor:
+    """The deviation in each image (N, 1, 1, 1), by which an error is more or less seen."""
+    return images.std((1, 2, 3), keepdim=True) + 0.05
+
+
 @torch.no_grad()
 def noises_of(restorer: Restorer, pairs: Pairs) -> Choice:
-    """As `streaks_of`."""
+    """As `streaks_of`, but nothing than noise is an error, which counts by the contrast it is seen
+    in: in the dark most of what is wrong is no noise."""
     pixel_filter = restorer.pixel_filter
     with full_precision(pairs.degraded):
         images, _ = restorer.cleared(pairs.degraded)
@@ -354,7 +362,9 @@ def noises_of(restorer: Restorer, pairs: Pairs) -> Choice:
         noise = pixel_filter.noise_filter
         levels = noise.levels(windows_of(mended))
         without = noise.mended(mended, levels, torch.ones_like(known[:, 0]))
-        return Choice(known, losses.change_of(mended, without, pairs.clean))
+        seen = CONTRAST / contrast_of(pairs.noiseless)
+        images = (seen * image for image in (mended, without, pairs.noiseless))
+        return Choice(known, losses.change_of(*images))
 
 
 def noises_loss(restorer: Restorer, choice: Choice) -> Tensor:
@@ -543,7 +553,7 @@ def denoiser_loss(
         filtered = restorer.pixel_filter.filtered(denoised, known)
         lit = restorer.light(filtered, restorer.pixel_filter.clear(known)).clamp(0, 1)
     wanted = torch.lerp(pairs.noiseless, pairs.degraded, LEFT)
-    weights = pairs.families[:, NOISE_FAMILY] / (pairs.noiseless.std((1, 2, 3)) + 0.05)
+    weights = pairs.families[:, NOISE_FAMILY] / contrast_of(pairs.noiseless).flatten()
     teacher = teachers[choose(teachers, generator)]
     return {
         "pixels": losses.pixel_loss(denoised, wanted, weights),
@@ -616,8 +626,8 @@ STREAKS = (
 NOISES = (gaussian_noise, shot_noise, speckle_noise, low_light)
 # of which what is pale anyhow is hardly told, and what it is often not worth to restore
 DOUBTFUL = (
-    *(haze, haze, mist, mist, over_exposure, low_contrast, motion_blur, zoom_blur),
-    *(drops, drops, snow, frost, jpeg),
+    *(haze, haze, mist, mist, over_exposure, low_contrast, low_light, low_light),
+    *(motion_blur, zoom_blur, drops, drops, snow, frost, jpeg),
     *((haze, jpeg), (mist, jpeg), (low_light, jpeg)),
 )
 # what takes of the rays alone, and what takes as much of all directions, or of one
@@ -913,6 +923,7 @@ def switched_on(restorer: Restorer) -> Restorer:
     if not restorer.config.published:
         nn.init.constant_(restorer.light.veil_switch.switch[:1], PALE)
         nn.init.constant_(restorer.light.range_switch.switch[:1], NARROW)
+        nn.init.constant_(restorer.light.shadow_switch.switch[:1], DARK)
         nn.init.constant_(restorer.light.contrast_switch.switch[:1], POOR)
     return restorer
 
