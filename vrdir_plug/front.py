@@ -44,7 +44,6 @@ from .response import (
     windows_of,
 )
 
-
 KNOWN_SCALE = 0.3  # of colours and logarithms among what is known of an image
 
 

@@ -363,8 +363,8 @@ def noises_of(restorer: Restorer, pairs: Pairs) -> Choice:
         levels = noise.levels(windows_of(mended))
         without = noise.mended(mended, levels, torch.ones_like(known[:, 0]))
         seen = CONTRAST / contrast_of(pairs.noiseless)
-        images = (seen * image for image in (mended, without, pairs.noiseless))
-        return Choice(known, losses.change_of(*images))
+        mended, without, noiseless = (seen * i for i in (mended, without, pairs.noiseless))
+        return Choice(known, losses.change_of(mended, without, noiseless))
 
 
 def noises_loss(restorer: Restorer, choice: Choice) -> Tensor:
