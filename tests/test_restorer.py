@@ -88,7 +88,8 @@ def test_memory_layout_comes_back_as_it_went_in(restorer: Restorer) -> None:
 
 def test_every_parameter_learns_from_an_image(restorer: Restorer) -> None:
     # with impulses for PixelFilter, and of little detail, or VeilSwitch sees no veil and
-    # ContrastSwitch enough contrast; one darker, for ShadowSwitch; as large as MotionFilter's windows
+    # ContrastSwitch enough contrast; one darker, for ShadowSwitch; as large as the windows of
+    # MotionFilter
     ramp = torch.linspace(0.2, 0.7, 64)
     images = torch.stack([ramp, 0.1 + ramp**3]).view(2, 1, 1, 64) + 0.05 * torch.rand(2, 3, 64, 64)
     images[..., ::7, ::5] = 1
