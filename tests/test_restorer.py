@@ -21,7 +21,7 @@ from vrdir_plug.bands import SPECTRUM, bands_of, image_of, inner, mean_and_devia
 from vrdir_plug.bench import at_work
 from vrdir_plug.config import PROFILES, RestorerConfig
 from vrdir_plug.fourier import modulate_by_fft, modulate_by_products
-from vrdir_plug.front import Light, PixelDNC, PixelFilter, quantiles, smoothed
+from vrdir_plug.front import Light, PixelDNC, PixelFilter, ShadowSwitch, quantiles, smoothed
 from vrdir_plug.ise import DNC, FGM, SpatialUnit
 from vrdir_plug.restorer import BandGains, Restorer
 
@@ -242,6 +242,7 @@ def test_images_below_the_bypass_come_back_bit_identical(restorer: Restorer) -> 
 @pytest.mark.parametrize("restorer", CONFIGS[:1], indirect=True, ids=lambda c: c.profile)
 def test_images_that_are_not_worth_it_are_not_restored(restorer: Restorer) -> None:
     images = light_and_dark()
+    restorer.light.shadow_switch = ShadowSwitch()  # for which none is dark
     scores = {}
     for bias in (-9.0, 0.0, 9.0):
         nn.init.constant_(restorer.worth[1].bias, bias)
@@ -251,6 +252,15 @@ def test_images_that_are_not_worth_it_are_not_restored(restorer: Restorer) -> No
     nn.init.constant_(restorer.worth[1].bias, -9.0)
     restorer.config = replace(restorer.config, bypass=1e-3)
     assert torch.equal(restorer(images), images)
+
+
+@pytest.mark.parametrize("restorer", CONFIGS[:1], indirect=True, ids=lambda c: c.profile)
+def test_dark_images_are_worth_it_whatever_worth_says(restorer: Restorer) -> None:
+    images = torch.rand(2, 3, 64, 64) * torch.tensor([0.2, 1]).view(2, 1, 1, 1)
+    nn.init.constant_(restorer.worth[1].bias, -9.0)
+    restorer.light.shadow_switch.switch.data[:] = torch.tensor([0.22, 40.0])
+    dark, bright = restorer.degradation(images)
+    assert dark > 0.5 and bright < 1e-4
 
 
 @pytest.mark.parametrize("restorer", CONFIGS[:3], indirect=True, ids=lambda c: c.profile)
