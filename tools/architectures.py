@@ -196,7 +196,7 @@ def pixel_loss(
     return found
 
 
-PIXELS = training.Stage("pixels", ("restorer.",), pixel_loss, 1.0, 1)
+PIXELS = training.Stage("everything", ("restorer.",), pixel_loss, 1.0, 1)
 MIXTURES = replace(PIXELS, most=3)
 
 
