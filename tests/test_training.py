@@ -27,6 +27,7 @@ from vrdir_plug.degradations import (
     LIGHT_FAMILY,
     NOISE_FAMILY,
     Degradation,
+    dimmed,
     gaussian_noise,
     impulse_noise,
     jpeg,
@@ -288,9 +289,8 @@ def test_noise_is_told_by_what_an_image_was_before_it_fell() -> None:
     torch.manual_seed(0)
     clean = torch.linspace(0.2, 0.9, 64).expand(2, 3, 64, 64)
     dark = 0.2 * clean
-    degraded = (dark + torch.tensor([0.02, 0]).view(2, 1, 1, 1) * torch.randn(2, 3, 64, 64)).clamp(
-        0
-    )
+    noise = torch.tensor([0.02, 0]).view(2, 1, 1, 1) * torch.randn(2, 3, 64, 64)
+    degraded = (dark + noise).clamp(0)
     pairs = data.Pairs(clean, degraded, torch.eye(5)[[0, 0]], torch.zeros(2), dark)
     noisy, even = training.noises_of(Restorer(TINY), pairs).change
     assert noisy < -1 and abs(even) < 0.01
@@ -348,7 +348,10 @@ def test_pairs_know_what_they_were_before_noise(
     monkeypatch.setattr(data, "draw_kinds", lambda most, generator, oftener: drawn)
     clean = torch.rand(3, 3, 1, 1).expand(3, 3, 24, 24)
     degraded, _, _, noiseless = data.degrade(clean, 2, data.Chance.of(0))
-    if low_light in kinds:  # dark, but even
+    if low_light in kinds:  # dark, but even: by this seed no place stays lit
+        chance = data.Chance.of(0)
+        severity = torch.rand(len(kinds), 3, generator=chance.choices)[0] * 5 / len(kinds) ** 0.5
+        assert torch.equal(noiseless, dimmed(clean, severity, chance.pixels))
         assert (noiseless < clean).all()
         assert (noiseless.std((2, 3)) < 1e-6).all() and (degraded.std((2, 3)) > 1e-3).any()
     else:

@@ -327,7 +327,7 @@ class Restorer(nn.Module):
         Returns:
             A score for each image, (N,) float32, from 0 (clean) to 1: what FGM does not give to
             the branch of clean images, and how much was mended before; but no more than the chance
-            that a recogniser sees more in it restored.
+            that a recogniser sees more in it restored, which dark images have by rule.
 
         Raises:
             As a call does; ValueError for the profile "paper", which has no clean branch.

@@ -230,10 +230,7 @@ class Walk:
             enhanced = self.enhance(block, enhanced, gate, seen)  # type: ignore[arg-type]
         for window, bands in self.decoded(features, enhanced):
             pixels = image_of(self.restorer.gains(bands, shares, seen))
-            yield (
-                window,
-                torch.lerp(self.given(window), pixels.float(), needed),
-            )
+            yield window, torch.lerp(self.given(window), pixels.float(), needed)
 
     def without_mosaic(self) -> Tensor:
         """The image; if it is made of large pixels, a copy without them, in whole cells."""

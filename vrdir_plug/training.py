@@ -353,7 +353,7 @@ def contrast_of(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def noises_of(restorer: Restorer, pairs: Pairs) -> Choice:
-    """As `streaks_of`, but nothing than noise is an error, which counts by the contrast it is seen
+    """As `streaks_of`, but nothing but noise is an error, which counts by the contrast it is seen
     in: in the dark most of what is wrong is no noise."""
     pixel_filter = restorer.pixel_filter
     with full_precision(pairs.degraded):
