@@ -1,7 +1,7 @@
 """Noise that is fine and everywhere, ours: taken away in squares of luminance and colour.
 
-Shapes of images are (N, channels, height, width), those of planes (count, height, width). Squares
-and their frequencies lie first, (SQUARE, SQUARE, ...): so a transform is one product.
+Shapes of images are (N, channels, height, width), those of planes (count, height, width). What is
+known of squares lies where they begin.
 """
 
 import math
@@ -21,12 +21,22 @@ LEVELS = 5  # of luminance, evenly from 0 to 1, at which the noise is told
 
 
 @constant
-def cosines(device: torch.device, kept: int = CELL) -> tuple[Tensor, Tensor]:
-    """The first halves of the rows of the orthonormal DCT-II of SQUARE, (kept, CELL) each: those of
-    the lowest even frequencies, whose second halves mirror them, and of the lowest odd ones, where
-    the sign changes."""
-    rows = dct(SQUARE, device)[:, :CELL]
-    return rows[::2][:kept], rows[1::2][:kept]
+def cosines(low: int, device: torch.device) -> Tensor:
+    """The lowest frequencies of each side in the orthonormal DCT-II of a square, as the filters of
+    a convolution (low * low, 1, SQUARE, SQUARE), by vertical and horizontal frequency."""
+    rows = dct(SQUARE, device)[:low]
+    filters = torch.kron(rows, rows).view(-1, 1, SQUARE, SQUARE)
+    # frequencies last, which the inverse is faster from; of one channel `to` would not do it
+    return torch.empty_like(filters, memory_format=torch.channels_last).copy_(filters)
+
+
+@constant
+def inverse_cosines(low: int, device: torch.device) -> Tensor:
+    """The filters that give the pixels of a cell, (CELL * CELL, low * low, 2, 2), by the squares
+    that see it: that above and to the left begins a cell before it, and shows it last."""
+    cells = cosines(low, device).unflatten(3, (2, CELL)).unflatten(2, (2, CELL)).flip(2, 4)
+    cells = cells[:, 0].permute(2, 4, 0, 1, 3).flatten(0, 1)
+    return cells.contiguous(memory_format=torch.channels_last)
 
 
 @constant
@@ -36,65 +46,31 @@ def mixtures(device: torch.device) -> Tensor:
     return dct(3, device)
 
 
-def down(squares: Tensor, even: Tensor, odd: Tensor) -> Tensor:
-    """Squares (SQUARE, ...) -> their DCT along the first side, even frequencies before odd ones."""
-    first, second = squares.flatten(1).split(CELL)
-    second = second.flip(0)
-    found = torch.cat([even @ (first + second), odd @ (first - second)])
-    return found.unflatten(1, squares.shape[1:])
+def transformed(planes: Tensor, low: int = SQUARE) -> Tensor:
+    """Planes (count, H, W), H and W divisible by CELL, their edges repeated -> the lowest
+    frequencies of each side (count, low * low, H / 4 + 1, W / 4 + 1) of the squares that begin one
+    cell before and at every cell."""
+    wide = F.pad(planes[:, None], (CELL,) * 4, mode="replicate")
+    return F.conv2d(wide, cosines(low, planes.device), stride=CELL)
 
 
-def up(frequencies: Tensor, even: Tensor, odd: Tensor) -> Tensor:
-    """The inverse of `down`, of frequencies that are not there as if they were 0."""
-    mirrored, turned = frequencies.flatten(1).split(len(even))
-    mirrored, turned = even.T @ mirrored, odd.T @ turned
-    whole = torch.cat([mirrored + turned, (mirrored - turned).flip(0)])
-    return whole.unflatten(1, frequencies.shape[1:])
-
-
-def transformed(squares: Tensor, kept: int = CELL) -> Tensor:
-    """Squares (SQUARE, SQUARE, ...) -> their DCT, that across first, of which the lowest 2 kept
-    frequencies of each side: (2 kept, 2 kept, ...)."""
-    rows = cosines(squares.device, kept)
-    return down(down(squares, *rows).transpose(0, 1), *rows)
-
-
-def rebuilt(frequencies: Tensor) -> Tensor:
-    """The inverse of `transformed`: (SQUARE, SQUARE, ...)."""
-    rows = cosines(frequencies.device, len(frequencies) // 2)
-    return up(up(frequencies, *rows).transpose(0, 1), *rows)
+def rebuilt(frequencies: Tensor, weight: Tensor) -> Tensor:
+    """The inverse of `transformed`, of squares with weights (count, 1, h, w), by which the mean is
+    taken where they overlap: (count, H, W)."""
+    low = math.isqrt(frequencies.shape[1])
+    cells = F.conv2d(frequencies * weight, inverse_cosines(low, weight.device))
+    cells = cells / (4 * F.avg_pool2d(weight, 2, stride=1))
+    # F.pixel_shuffle, which takes twice the time where the channels lie last
+    cells = cells.unflatten(1, (CELL, CELL)).permute(0, 3, 1, 4, 2)
+    return cells.flatten(3).flatten(1, 2)
 
 
 @constant
 def fine(device: torch.device) -> Tensor:
     """1 for the frequencies of a square above the diagonal, where a photograph has little, else 0:
-    (SQUARE, SQUARE)."""
+    (SQUARE * SQUARE,)."""
     steps = torch.arange(SQUARE, device=device)
-    steps = torch.cat([steps[::2], steps[1::2]])
-    return (steps[:, None] + steps >= SQUARE).float()
-
-
-def side_by_side(planes: Tensor) -> Tensor:
-    """Planes (N, count, H, W) -> squares that do not overlap (SQUARE, SQUARE, N, count * ...)."""
-    squares = planes.unflatten(3, (-1, SQUARE)).unflatten(2, (-1, SQUARE))
-    return squares.permute(3, 5, 0, 1, 2, 4).flatten(3)
-
-
-def at_cells(planes: Tensor) -> Tensor:
-    """Planes (N, H, W), H and W divisible by CELL, their edges repeated -> squares that begin one
-    cell before and at every cell (SQUARE, SQUARE, N, H / 4 + 1, W / 4 + 1)."""
-    wide = F.pad(planes[:, None], (CELL,) * 4, mode="replicate")[:, 0]
-    cells = wide.unflatten(2, (-1, CELL)).unflatten(1, (-1, CELL)).permute(2, 4, 0, 1, 3)
-    rows = torch.cat([cells[..., :-1, :], cells[..., 1:, :]])
-    return torch.cat([rows[..., :-1], rows[..., 1:]], 1)
-
-
-def added(squares: Tensor) -> Tensor:
-    """Sums of what overlaps: what `at_cells` gives -> cells (CELL, CELL, N, H / 4, W / 4)."""
-    first, second = squares.split(CELL)
-    rows = first[..., 1:, :] + second[..., :-1, :]
-    first, second = rows.split(CELL, 1)
-    return first[..., 1:] + second[..., :-1]
+    return (steps[:, None] + steps >= SQUARE).float().flatten()
 
 
 def weights_at(grey: Tensor) -> Tensor:
@@ -160,11 +136,13 @@ class NoiseFilter(nn.Module):
         """What `response.windows_of` gives -> variance of the noise of each of the `mixtures` at
         each of the LEVELS of luminance (N, 3, LEVELS)."""
         planes = torch.einsum("oc,nwchv->nowhv", mixtures(windows.device), windows)
-        frequencies = transformed(side_by_side(planes.flatten(0, 1)))
-        above = fine(windows.device)
-        energy = torch.einsum("uv,uvnp->np", above / above.sum(), frequencies.square())
+        # side by side, in a row for each image and colour
+        rows = planes.permute(0, 1, 3, 2, 4).flatten(3).flatten(0, 1)
+        frequencies = F.conv2d(rows[:, None], cosines(SQUARE, rows.device), stride=SQUARE)
+        frequencies, above = frequencies.flatten(2), fine(rows.device)
+        energy = torch.einsum("f,nfp->np", above / above.sum(), frequencies.square())
         # where no square is as bright or dark, what all of them tell
-        seen = weights_at(luminance(frequencies[0, 0, ::3])) + 1e-3
+        seen = weights_at(luminance(frequencies[::3, 0])) + 1e-3
         found = quantile(energy, seen.repeat_interleave(3, 0), self.quarter, self.nothing)
         return (found / self.missed).unflatten(0, (-1, 3))
 
@@ -191,9 +169,8 @@ class NoiseFilter(nn.Module):
         """The same by the squares that begin at every cell."""
         mixed = mixtures(images.device)
         grey, *colours = torch.einsum("oc,nchw->onhw", mixed, images)
-        whole = transformed(at_cells(grey))
-        coarse = transformed(at_cells(torch.cat(colours)), CELL // 2)
-        near = weights_at(luminance(whole[0, 0]))
+        whole, coarse = transformed(grey), transformed(torch.cat(colours), CELL)
+        near = weights_at(luminance(whole[:, 0]))
         noise = torch.einsum("nkhw,nok->onhw", near, variance)
         parts = (whole, noise[0]), (coarse, noise[1:].flatten(0, 1))
         planes = [self.kept(*p, t) for p, t in zip(parts, self.threshold, strict=True)]
@@ -207,16 +184,12 @@ class NoiseFilter(nn.Module):
         return smooth - drawn(smooth, low) + drawn(1 - smooth, high)
 
     def kept(self, frequencies: Tensor, noise: Tensor, threshold: float) -> Tensor:
-        """Squares' frequencies (2 kept, 2 kept, count, h, w), variances of the noise in them
+        """Squares' frequencies (count, low * low, h, w), variances of the noise in them
         (count, h, w) -> planes of what is above it (count, H, W)."""
         # clamped, too: the exporter to ONNX takes so small a term for none, and 0 / 0 is no number
-        limit = (threshold**2 * noise + 1e-9).clamp(min=1e-9)
+        limit = (threshold**2 * noise + 1e-9).clamp(min=1e-9)[:, None]
         kept = frequencies.square() / (2 * self.soft * limit) - (1 / self.soft - 1) / 2
-        mean = F.pad(limit.new_ones(1, 1), (0, len(frequencies) - 1) * 2)[..., None, None, None]
+        mean = F.pad(limit.new_ones(1, 1, 1), (0, 0, 0, 0, 0, frequencies.shape[1] - 1))
         kept = kept.clamp(0, 1).maximum(mean)
         # the fewer frequencies a square needs, the more of its noise is gone
-        weight = 1 / kept.sum((0, 1))
-        cells = added(rebuilt(frequencies * kept * weight))
-        weight = weight[:, 1:] + weight[:, :-1]
-        cells = cells / (weight[..., 1:] + weight[..., :-1])
-        return cells.permute(2, 3, 0, 4, 1).flatten(3).flatten(1, 2)
+        return rebuilt(frequencies * kept, 1 / kept.sum(1, keepdim=True))
