@@ -43,5 +43,10 @@ def moved(config: RestorerConfig) -> Restorer:
             disc.weight.mul_(0.1)
             disc.bias.zero_()
             disc.bias[0], disc.bias[-1] = 4.0, 3.5
+            if restorer.weather_filter is not None:
+                weather = restorer.weather_filter.asks[1]
+                weather.weight.mul_(0.1)
+                restorer.weather_filter.leave.weight.mul_(0.3)
+                weather.bias.fill_(0.3)  # half of it is taken away where it is this likely
             noise.bias.fill_(0.5)  # half of it is taken away where it is this likely
     return restorer.eval()

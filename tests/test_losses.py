@@ -119,3 +119,16 @@ def test_a_chance_is_worth_what_is_gained_of_all_that_changes() -> None:
     chances = torch.linspace(0.01, 0.99, 99)
     found = torch.stack([losses.worth_loss(c.expand(2), before, after) for c in chances])
     assert abs(chances[found.argmin()] - gained / (gained + lost)) < 0.01
+
+
+def test_what_is_left_of_what_lay_over_a_scene() -> None:
+    """Of details and of means apart, each by how much there was of it."""
+    torch.manual_seed(0)
+    beneath = torch.rand(2, 3, 16, 16)
+    dots = 0.2 * (torch.arange(16) % 2 * 2 - 1.0).expand_as(beneath)  # no mean of 8x8 has them
+    even = torch.full_like(beneath, 0.1)
+    left = losses.uncovered_loss(beneath + 0.5 * dots, beneath + dots, beneath)
+    torch.testing.assert_close(left, torch.tensor(0.1 / 0.22))
+    left = losses.uncovered_loss(beneath + 0.5 * even, beneath + even, beneath)
+    torch.testing.assert_close(left, torch.tensor(0.3 * 0.05 / 0.15), atol=1e-5, rtol=0)
+    assert losses.uncovered_loss(beneath, beneath + dots + even, beneath) == 0

@@ -32,6 +32,7 @@ CONFIGS = (
     RestorerConfig("tiny_no_skip", 8, ((8,),), skip=False),
     RestorerConfig("tiny_published", 8, ((),), branches=3, grid=0, skip=False, published=True),
     RestorerConfig("tiny_denoiser", 8, ((8,),), denoiser=8),
+    RestorerConfig("tiny_weather", 8, ((8,),), weather=8),
 )
 
 
@@ -93,10 +94,11 @@ def test_every_parameter_learns_from_an_image(restorer: Restorer) -> None:
     ramp = torch.linspace(0.2, 0.7, 64)
     images = torch.stack([ramp, 0.1 + ramp**3]).view(2, 1, 1, 64) + 0.05 * torch.rand(2, 3, 64, 64)
     images[..., ::7, ::5] = 1
-    rebuilt = restorer.rebuild(images)
+    scene, _ = restorer.uncovered(images)
+    rebuilt = restorer.rebuild(scene)
     sums = [part.square().sum() for part in rebuilt]
     if not restorer.config.published:  # what tells whether it is worth it
-        sums.append(restorer.worth.chance(restorer.judge(images).told).sum())
+        sums.append(restorer.worth.chance(restorer.judge(scene).told).sum())
     torch.stack(sums).sum().backward()
     for name, parameter in restorer.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
@@ -755,7 +757,8 @@ def test_where_values_are_not_looked_at_a_bad_pixel_makes_the_image_nan(
 def test_nothing_waits_for_the_device(restorer: Restorer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tensors without values: whatever would read one raises."""
     # autocast knows no such device, and keeps what it is asked on the host
-    for module in ("bands", "front", "ise", "mosaic", "motion", "restorer", "streaks", "zoom"):
+    modules = "bands", "front", "ise", "mosaic", "motion", "restorer", "streaks", "weather", "zoom"
+    for module in modules:
         name = f"vrdir_plug.{module}.full_precision"
         monkeypatch.setattr(name, lambda like: nullcontext())
     if not restorer.config.published:

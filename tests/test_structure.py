@@ -34,11 +34,12 @@ ARROWS: dict[str, set[str]] = {
     "defocus": {"bands", "constants", "fourier", "motion", "response", "zoom"},
     "noise": {"bands", "constants"},
     "denoiser": {"bands"},
+    "weather": {"bands", "constants"},
     "compression": set(),
     "front": {"bands", "compression", "denoiser", "fourier", "ise", "noise", "response"},
     "restorer": {
         *("bands", "config", "constants", "defocus", "front", "ise", "mosaic", "motion", "streaks"),
-        *("weights", "zoom"),
+        *("weather", "weights", "zoom"),
     },
     "tiling": {
         *(
@@ -52,7 +53,7 @@ ARROWS: dict[str, set[str]] = {
             "noise",
             "response",
         ),
-        *("restorer", "streaks", "zoom"),
+        *("restorer", "streaks", "weather", "zoom"),
     },
     "inputs": {"pixels"},
     "adapters": {"inputs", "pixels"},

@@ -21,6 +21,7 @@ CONFIGS = (
     RestorerConfig("tiny_no_units", 8, ((),)),
     RestorerConfig("tiny_no_skip", 8, ((8, 8),), skip=False),
     RestorerConfig("tiny_denoiser", 8, ((8,),), denoiser=8),
+    RestorerConfig("tiny_weather", 8, ((8,),), weather=8),
 )
 PUBLISHED = RestorerConfig(
     "tiny_published", 8, ((),), branches=3, grid=0, skip=False, published=True

@@ -29,11 +29,13 @@ from vrdir_plug.degradations import (
     Degradation,
     dimmed,
     gaussian_noise,
+    haze,
     impulse_noise,
     jpeg,
     low_light,
     motion_blur,
     rain,
+    snowfall,
 )
 from vrdir_plug.front import PixelFilter
 from vrdir_plug.noise import NoiseFilter
@@ -68,9 +70,9 @@ def teachers() -> list[Teacher]:
     return [Teacher(Classifier(), UNIT), Teacher(Classifier(), UNIT)]
 
 
-def run(images: list[Tensor], steps: int = 25, batch: int = 8, denoiser: int = 0) -> training.Run:
+def run(images: list[Tensor], steps: int = 25, batch: int = 8, width: int = 0) -> training.Run:
     torch.manual_seed(0)
-    restorer = Restorer(replace(TINY, denoiser=denoiser))
+    restorer = Restorer(replace(TINY, denoiser=width, weather=width))
     return training.Run(images, restorer, teachers(), steps, batch, 1e-3, seed=1)
 
 
@@ -79,12 +81,14 @@ def weights_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def test_a_stage_moves_what_learns_and_nothing_else(images: list[Tensor]) -> None:
-    state = run(images, batch=32, denoiser=8)
+    state = run(images, batch=32, width=8)
     for learner in (state.learner, state.average):
         with torch.no_grad():  # where nothing is restored Worth learns nothing
             learner.restorer.light.range_switch.switch[0] = 1.0
             # and the Denoiser where there is no noise
             learner.restorer.pixel_filter.noise_filter.asks[1].bias.fill_(2.0)
+            # and WeatherFilter's judgement where nothing would be taken away
+            nn.init.normal_(learner.restorer.weather_filter.leave.weight, std=0.05)
     for stage in training.STAGES:
         before = weights_of(state.learner), weights_of(state.average)
         state.advance()
@@ -106,7 +110,10 @@ def test_a_stage_moves_what_learns_and_nothing_else(images: list[Tensor]) -> Non
         "decoder",
         "branches",
         "ise",
+        "over",
         "denoiser",
+        "weather",
+        "covered",
         "enhanced",
         "worth",
     ]
@@ -190,7 +197,7 @@ def test_what_is_recognised_worse_than_before_has_a_louder_voice(
     clean = torch.rand(2, 3, 64, 64)
     degraded = torch.stack([clean[0], torch.zeros(3, 64, 64)])  # the second one cannot get worse
     restored = (0.9 * clean).requires_grad_()
-    pairs = data.Pairs(clean, degraded, torch.zeros(2, 5), torch.zeros(2), clean)
+    pairs = data.Pairs(clean, degraded, torch.zeros(2, 5), torch.zeros(2), clean, clean)
     training.teacher_loss(teachers()[0], restored, pairs).mean().backward()
     assert restored.grad is not None
     worse, better = restored.grad.flatten(1).norm(dim=1).tolist()
@@ -206,7 +213,7 @@ def test_streaks_are_taken_away_where_less_of_the_error_is_left_then() -> None:
     rained = clean * (1 - lines) + lines
     slopes = []
     for degraded, wanted in ((rained, clean), (rained, rained)):
-        pairs = data.Pairs(wanted, degraded, torch.zeros(2, 5), torch.zeros(2), wanted)
+        pairs = data.Pairs(wanted, degraded, torch.zeros(2, 5), torch.zeros(2), wanted, wanted)
         terms = training.streak_loss(learner, pairs, [], torch.Generator())
         terms["streaks"].backward()
         bias = learner.restorer.streak_filter.asks[1].bias
@@ -222,7 +229,7 @@ def test_noise_is_taken_away_where_less_of_the_error_is_left_then() -> None:
     noisy = (clean + 0.1 * torch.randn_like(clean)).clamp(0, 1)
     slopes = []
     for wanted in (clean, noisy):
-        pairs = data.Pairs(wanted, noisy, torch.zeros(2, 5), torch.zeros(2), wanted)
+        pairs = data.Pairs(wanted, noisy, torch.zeros(2, 5), torch.zeros(2), wanted, wanted)
         terms = training.noise_loss(learner, pairs, [], torch.Generator())
         terms["noise"].backward()
         bias = learner.restorer.pixel_filter.noise_filter.asks[1].bias
@@ -244,7 +251,7 @@ def test_an_image_is_worth_it_where_a_teacher_sees_more_in_it_restored() -> None
 
     slopes = []
     for wanted in (clean, noisy):
-        pairs = data.Pairs(wanted, noisy, torch.zeros(2, 5), torch.zeros(2), wanted)
+        pairs = data.Pairs(wanted, noisy, torch.zeros(2, 5), torch.zeros(2), wanted, wanted)
         given = training.valued(restorer, pairs, grain)  # type: ignore[arg-type]
         training.valued_loss(restorer, given).backward()
         bias = restorer.worth[1].bias
@@ -262,7 +269,7 @@ def test_what_is_enhanced_learns_as_far_as_it_is_needed() -> None:
         for parameter in restorer.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
     clean, degraded = torch.rand(2, 2, 3, 64, 64).round(decimals=2)
-    pairs = data.Pairs(clean, degraded, torch.zeros(2, 5), torch.zeros(2), clean)
+    pairs = data.Pairs(clean, degraded, torch.zeros(2, 5), torch.zeros(2), clean, clean)
     teacher = teachers()[0]
     given = training.lit_of(restorer, pairs)
     parts = training.release(restorer, tuple(p.strip(".") for p in training.ENHANCED))
@@ -291,9 +298,34 @@ def test_noise_is_told_by_what_an_image_was_before_it_fell() -> None:
     dark = 0.2 * clean
     noise = torch.tensor([0.02, 0]).view(2, 1, 1, 1) * torch.randn(2, 3, 64, 64)
     degraded = (dark + noise).clamp(0)
-    pairs = data.Pairs(clean, degraded, torch.eye(5)[[0, 0]], torch.zeros(2), dark)
+    pairs = data.Pairs(clean, degraded, torch.eye(5)[[0, 0]], torch.zeros(2), dark, dark)
     noisy, even = training.noises_of(Restorer(TINY), pairs).change
     assert noisy < -1 and abs(even) < 0.01
+
+
+def test_what_lies_over_a_scene_is_learnt() -> None:
+    """By pixels, and by what a teacher sees; what has nothing over it stays."""
+    torch.manual_seed(0)
+    learner = training.Learner(Restorer(replace(TINY, weather=8)), teachers()[:1])
+    learning = training.release(learner, training.UNCOVERING)
+    optimiser = torch.optim.Adam(learning, 2e-3)
+    clean = torch.rand(4, 3, 8, 8).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    dots = 0.5 * (torch.rand(4, 1, 64, 64) < 0.05)
+    degraded = (clean + dots).clamp(0, 1)
+    degraded[3], beneath = clean[3], clean.clone()
+    pairs = data.Pairs(clean, degraded, torch.zeros(4, 5), torch.zeros(4), degraded, beneath)
+    found = []
+    for step in range(60):
+        loss = training.over_loss if step < 40 else training.weather_loss
+        terms = loss(learner, pairs, teachers()[:1], torch.Generator())
+        sum(terms.values()).backward()  # type: ignore[union-attr]
+        optimiser.step()
+        optimiser.zero_grad()
+        found.append({name: float(term.detach()) for name, term in terms.items()})
+    assert found[39]["pixels"] < 0.8 * found[0]["pixels"]
+    assert found[59]["teacher"] < found[40]["teacher"]
+    change, _ = learner.restorer.weather_filter(degraded)
+    assert change[3].abs().mean() < 0.5 * (degraded - beneath)[:3].abs().mean()
 
 
 def test_the_denoiser_learns_from_noise_alone() -> None:
@@ -307,7 +339,7 @@ def test_the_denoiser_learns_from_noise_alone() -> None:
     clean = 0.3 + 0.4 * torch.rand(2, 3, 8, 8).repeat_interleave(8, 2).repeat_interleave(8, 3)
     noisy = (clean + 0.1 * torch.randn_like(clean)).clamp(0, 1)
     families = torch.eye(5)[[NOISE_FAMILY, LIGHT_FAMILY]]
-    pairs = data.Pairs(clean, noisy, families, torch.zeros(2), clean)
+    pairs = data.Pairs(clean, noisy, families, torch.zeros(2), clean, clean)
     found = training.denoiser_loss(learner, pairs, teachers(), torch.Generator())
     with torch.no_grad():
         without, _ = learner.restorer.pixel_filter.denoised(noisy)  # at first it changes nothing
@@ -317,7 +349,7 @@ def test_the_denoiser_learns_from_noise_alone() -> None:
     for term in found.values():
         slope = torch.autograd.grad(term, denoiser.leave.weight, retain_graph=True)[0]
         assert slope.abs().sum() > 0
-    quiet = data.Pairs(clean, clean, families[[1, 1]], torch.zeros(2), clean)
+    quiet = data.Pairs(clean, clean, families[[1, 1]], torch.zeros(2), clean, clean)
     nn.init.constant_(learner.restorer.pixel_filter.noise_filter.asks[1].bias, -2.0)
     found = training.denoiser_loss(learner, quiet, teachers(), torch.Generator())
     assert not any(term.requires_grad for term in found.values())
@@ -347,7 +379,7 @@ def test_pairs_know_what_they_were_before_noise(
     drawn = [(data.family_of(kind), kind) for kind in kinds]
     monkeypatch.setattr(data, "draw_kinds", lambda most, generator, oftener: drawn)
     clean = torch.rand(3, 3, 1, 1).expand(3, 3, 24, 24)
-    degraded, _, _, noiseless = data.degrade(clean, 2, data.Chance.of(0))
+    degraded, _, _, noiseless, _ = data.degrade(clean, 2, data.Chance.of(0))
     if low_light in kinds:  # dark, but even: by this seed no place stays lit
         chance = data.Chance.of(0)
         severity = torch.rand(len(kinds), 3, generator=chance.choices)[0] * 5 / len(kinds) ** 0.5
@@ -356,6 +388,24 @@ def test_pairs_know_what_they_were_before_noise(
         assert (noiseless.std((2, 3)) < 1e-6).all() and (degraded.std((2, 3)) > 1e-3).any()
     else:
         assert torch.equal(noiseless, clean if gaussian_noise in kinds else degraded)
+
+
+@pytest.mark.parametrize("kinds", ((), (haze, jpeg), (snowfall, jpeg), (gaussian_noise,)))
+def test_pairs_know_what_was_beneath(
+    kinds: tuple[Degradation, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = [(data.family_of(kind), kind) for kind in kinds]
+    monkeypatch.setattr(data, "draw_kinds", lambda most, generator, oftener: drawn)
+    clean = torch.rand(3, 3, 32, 32)
+    degraded, *_, beneath = data.degrade(clean, 1, data.Chance.of(0))
+    if jpeg not in kinds:
+        assert torch.equal(beneath, degraded)
+    elif haze in kinds:  # which stays
+        chance = data.Chance.of(0)
+        severity = torch.rand(2, 3, generator=chance.choices)[0] * 5 / 2**0.5
+        torch.testing.assert_close(beneath, haze(clean, severity, chance.pixels))
+    else:
+        assert torch.equal(beneath, clean) and not torch.equal(degraded, clean)
 
 
 def test_the_ablations_freeze_what_they_say(
@@ -368,7 +418,7 @@ def test_the_ablations_freeze_what_they_say(
     for name in tool["VARIANTS"]:
         monkeypatch.setattr(training, "STAGES", before)
         assert tool["main"](name, "--out", "x") == 3
-        assert training.STAGES[:-1] == before[:-4]
+        assert training.STAGES[:-1] == before[:-7]
         learner = run(images).learner
         training.release(learner, training.STAGES[-1].learns)
         parts = {n.split(".")[1] for n, p in learner.named_parameters() if p.requires_grad}
@@ -405,11 +455,10 @@ def test_which_stages_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     published = RestorerConfig("p", 8, ((),), branches=3, grid=0, skip=False, published=True)
     assert names[training.first_repeated(TINY) :] == ["enhanced", "worth"]
     assert names[training.first_repeated(published)] == "ise"
-    assert names[training.first_repeated(replace(TINY, denoiser=8)) :] == [
-        *("denoiser", "enhanced", "worth")
-    ]
+    assert names[training.first_repeated(replace(TINY, denoiser=8))] == "denoiser"
+    assert names[training.first_repeated(replace(TINY, weather=8))] == "weather"
     # as the tools have them: one stage alone, and one more than there are before it
-    for stages in (training.STAGES[3:4], training.STAGES[:-3]):
+    for stages in (training.STAGES[3:4], training.STAGES[:-6]):
         monkeypatch.setattr(training, "STAGES", stages)
         assert training.first_repeated(TINY) == len(stages) - 1
 
@@ -448,9 +497,14 @@ def loss_of(state: training.Run, stage: training.Stage, pairs: data.Pairs) -> fl
 
 
 def test_every_stage_lowers_its_loss(images: list[Tensor]) -> None:
-    state = run(images, steps=420, batch=32, denoiser=8)
-    # of these teachers the last stages learn too little to be seen
-    for stage in training.STAGES[:-2]:
+    state = run(images, steps=420, batch=32, width=8)
+    # of these teachers the last stages learn too little to be seen, and WeatherFilter in so few
+    # steps: see test_what_lies_over_a_scene_is_learnt
+    for stage in training.STAGES[:-4]:
+        if stage.name == "over":
+            state.step = state.stage_steps
+            state.finished()
+            continue
         side = training.CROP * stage.sides
         pairs = data.draw_pairs(images, 32, side, stage.most, data.Chance.of(3), stage.oftener)
         before = loss_of(state, stage, pairs)
@@ -538,7 +592,7 @@ def test_pairs_know_what_a_filter_can_mend(
     families = {kind: n for n, family in enumerate(FAMILIES) for kind in family}
     drawn = [(families[kind], kind) for kind in kinds]
     monkeypatch.setattr(data, "draw_kinds", lambda most, generator, oftener: drawn)
-    _, _, filterable, _ = data.degrade(torch.rand(3, 3, 24, 24), 2, data.Chance.of(0))
+    _, _, filterable, _, _ = data.degrade(torch.rand(3, 3, 24, 24), 2, data.Chance.of(0))
     assert filterable.tolist() == [share] * 3
 
 

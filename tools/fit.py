@@ -41,6 +41,8 @@ from vrdir_plug.training import (
     Valued,
     asked_loss,
     choose,
+    covered,
+    covered_by,
     discs_loss,
     discs_of,
     in_bfloat16,
@@ -121,6 +123,12 @@ def valued_by_one(
     return valued(restorer, pairs, teachers[choose(teachers, generator)])
 
 
+def covered_by_one(
+    restorer: Restorer, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
+) -> Valued:
+    return covered(restorer, pairs, teachers[choose(teachers, generator)])
+
+
 def moves(
     restorer: Restorer, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> Moves:
@@ -142,6 +150,7 @@ PARTS = {
     "noise": Part(STAGE["noise"], Choice, known_by(noises_of), unasked(noises_loss)),
     "response": Part(STAGE["response"], Asked, known_by(asked), unasked(asked_loss)),
     "enhanced": Part(STAGE["enhanced"], Lit, known_by(lit), lit_loss, 8, 6e-4),
+    "covered": Part(STAGE["covered"], Valued, covered_by_one, unasked(covered_by)),
     "worth": Part(STAGE["worth"], Valued, valued_by_one, unasked(valued_loss)),
 }
 
@@ -256,9 +265,9 @@ def main() -> None:
     drawing.set_defaults(run=draw)
     fitting.set_defaults(run=fit)
     arguments = vars(parser.parse_args())
-    asking = "enhanced" if arguments["run"] is fit else "worth"
-    if arguments["part"] == asking and not arguments["teachers"]:
-        parser.error(f"a --teacher is asked for what is {asking!r}: name at least one")
+    asking = ("enhanced",) if arguments["run"] is fit else ("covered", "worth")
+    if arguments["part"] in asking and not arguments["teachers"]:
+        parser.error(f"a --teacher is asked for {arguments['part']!r}: name at least one")
     named = (name.partition("=")[::2] for name in arguments["teachers"])
     arguments["teachers"] = [build_teacher(*name) for name in named]
     arguments["part"] = PARTS[arguments["part"]]

@@ -2,8 +2,8 @@
 
 `python tools/grow.py STAGE OLD OPTIONS` reads the folder OLD, of format 7 or later, and trains
 one stage of `vrdir train` alone, whose options it takes, --start apart. Under torchrun it is
-`torchrun --nproc-per-node 2 tools/grow.py STAGE OLD OPTIONS`. For the stage "denoiser" a network
-that has none is given the one of `strong`.
+`torchrun --nproc-per-node 2 tools/grow.py STAGE OLD OPTIONS`. For the stages "denoiser" and "over"
+a network that has none is given the one of `strong`.
 """
 
 import json
@@ -31,7 +31,7 @@ def grown(folder: Path, **sizes: Any) -> Restorer:
     """The weights in the folder, in a network of other `sizes` where those are named."""
     config = json.loads((folder / CONFIG).read_text())
     del config["format"]
-    config = {"enhanced_from": 0.0, "denoiser": 0} | config | sizes
+    config = {"enhanced_from": 0.0, "denoiser": 0, "weather": 0} | config | sizes
     restorer = Restorer(RestorerConfig.from_dict(config))
     values = restorer.state_dict() | load_file(folder / MODEL)
     for name in ASKED:  # what is new stands last, and changes nothing yet
@@ -51,7 +51,8 @@ def trained(restorer: Restorer, options: Sequence[str]) -> int:
 def main(name: str, old: str, *options: str) -> int:
     training.STAGES = tuple(stage for stage in training.STAGES if stage.name == name)
     strong = config_of("strong")
-    sizes = {"denoiser": strong.denoiser, "profile": strong.profile} if name == "denoiser" else {}
+    new = {"denoiser": {"denoiser": strong.denoiser}, "over": {"weather": strong.weather}}
+    sizes = {"profile": strong.profile, **new[name]} if name in new else {}
     return trained(grown(Path(old), **sizes), options)
 
 

@@ -27,6 +27,8 @@ class RestorerConfig:
             from twice as much on; others stay as filters and light leave them. 0: all are.
             It is chosen before the stage "enhanced" of a training, up to which all are.
         denoiser: width of the network behind NoiseFilter; 0: there is none.
+        weather: width of the network that takes away what lies over a scene, before all else, at
+            its finest level; an even number; 0: there is none.
     """
 
     profile: str
@@ -39,6 +41,7 @@ class RestorerConfig:
     bypass: float = 0.0
     enhanced_from: float = 0.0
     denoiser: int = 0
+    weather: int = 0
 
     def __post_init__(self) -> None:
         sizes = [self.channels, self.branches, *(w for widths in self.units for w in widths)]
@@ -50,8 +53,12 @@ class RestorerConfig:
             raise ValueError(f"expected 4 channels or more, 1 to 8 units of up to 4 widths: {self}")
         if self.denoiser not in range(1025):
             raise ValueError(f"denoiser must be a width from 0 to 1024, came {self.denoiser}")
+        if self.weather not in range(0, 1025, 2):
+            raise ValueError(f"weather must be an even width from 0 to 1024, came {self.weather}")
         if self.published and self.denoiser:
             raise ValueError("the published network has no filter for noise: set denoiser=0")
+        if self.published and self.weather:
+            raise ValueError("the published network has no filter for weather: set weather=0")
         if self.grid not in range(257):
             raise ValueError(f"grid must be a whole number from 0 to 256, came {self.grid}")
         for name in ("bypass", "enhanced_from"):
@@ -77,7 +84,7 @@ class RestorerConfig:
 
 PROFILES = (
     RestorerConfig("fast", 32, ((32,),)),
-    RestorerConfig("strong", 32, ((32,),), denoiser=64),
+    RestorerConfig("strong", 32, ((32,),), denoiser=64, weather=64),
     RestorerConfig("paper", 128, ((),), branches=3, grid=0, skip=False, published=True),
 )
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from .degradations import (
     CLEAN_FAMILY,
+    COVERS,
     FAMILIES,
     FILTERABLE,
     NOISE_FAMILY,
@@ -57,13 +58,15 @@ class Pairs:
     """Clean and degraded images (N, 3, S, S), RGB in [0, 1]; the shares
     (N, families + 1) that the families of degradations have in each, the last one's if clean; which
     share of the kinds in each a filter can mend (N,); and the images (N, 3, S, S) as they were
-    before noise fell on them, degraded if none did."""
+    before noise fell on them, degraded if none did, and before anything lay over the scene, of use
+    where nothing else came after that."""
 
     clean: Tensor
     degraded: Tensor
     families: Tensor
     filterable: Tensor
     noiseless: Tensor
+    beneath: Tensor
 
 
 def read_image(path: Path) -> Tensor:
@@ -168,25 +171,28 @@ def shares_of(families: list[int], severities: Tensor) -> Tensor:
 
 def degrade(
     clean: Tensor, most: int, chance: Chance, oftener: Oftener = ()
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Degrade a group (N, 3, H, W) by the same kinds: rounded to 8 bits, the families' shares, that
-    of filterable kinds, and what it was before noise."""
+    of filterable kinds, and what it was before noise, and before anything lay over it."""
     drawn = draw_kinds(most, chance.choices, oftener)
     # several at once are each milder, as in the world
     most_severe = 5 / max(1, len(drawn)) ** 0.5
     severities = torch.rand(len(drawn), len(clean), generator=chance.choices) * most_severe
-    images, before = clean, []
+    images, before, beneath = clean, [], []
     for (family, kind), severity in zip(drawn, severities.to(clean.device), strict=True):
         if kind is low_light:  # which brings noise of its own
             images, kind = dimmed(images, severity, chance.pixels), sensed
         if kind is sensed or family == NOISE_FAMILY:
             before.append(images)
+        if kind in COVERS:
+            beneath.append(images)
         images = kind(images, severity, chance.pixels)
     degraded = (images.clamp(0, 1) * 255).round() / 255
     families = shares_of([family for family, _ in drawn], severities)
     share = sum(kind in FILTERABLE for _, kind in drawn) / max(1, len(drawn))
     filterable = clean.new_full((len(clean),), share)
-    return degraded, families.to(images.device), filterable, (*before, degraded)[0]
+    firsts = (*before, degraded)[0], (*beneath, degraded)[0]
+    return degraded, families.to(images.device), filterable, *firsts
 
 
 def draw_pairs(

@@ -269,6 +269,95 @@ def frost(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
     return (dimmed * (1 - share) + tint * share).clamp(0, 1)
 
 
+def bumps(images: Tensor, sides: tuple[float, ...], generator: Generator) -> Tensor:
+    """Smooth bumps and hollows of about so many pixels, mostly of one of the sizes, of deviation 1:
+    (N, 1, H, W)."""
+    count, _, height, width = images.shape
+    chosen = torch.randn(len(sides), count, 1, 1, 1, generator=generator, device=images.device)
+    field = torch.zeros(count, 1, height, width, device=images.device)
+    for side, share in zip(sides, (4 * chosen).softmax(0), strict=True):
+        size = (max(4, round(length / side)) + 2 for length in (height, width))
+        coarse = torch.randn(count, 1, *size, generator=generator, device=images.device)
+        field += share * F.interpolate(coarse, (height, width), mode="bicubic")
+    return field / field.std((2, 3), correction=0, keepdim=True).clamp(min=1e-6)
+
+
+def flakes(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """Layers of ragged flakes of any size, drawn out by their fall: (N, 1, H, W)."""
+    fall, much = uniform(images, 0, 1, generator), severity.view(-1, 1, 1, 1) / 5
+    fallen = torch.zeros_like(images[:, :1])
+    for _ in range(2):
+        above = (
+            bumps(images, (1.3, 2.2, 3.5, 5.5), generator)
+            - uniform(images, 1, 2.6, generator)
+            + 0.8 * much
+        )
+        above = above.clamp(min=0)
+        layer = above * uniform(images, 0.3, 1.2, generator)
+        layer = layer + uniform(images, 0, 0.5, generator) * (above > 0)
+        mirrored = uniform(images, 0, 1, generator) < 0.5
+        angle = torch.where(mirrored, 1 - fall, fall) + uniform(images, -0.03, 0.03, generator)
+        layer = convolve(layer.clamp(max=1), lines(angle, (1, 26), (0.7, 2), generator))
+        shown = uniform(images, 0, 1, generator) < 0.65
+        fallen = fallen + shown * layer * uniform(images, 0.4, 1.6, generator)
+    density = level(severity, 0, 0.003, 0.006, 0.010, 0.015, 0.022)
+    density = density * uniform(images, 0, 1.5, generator)
+    far = streaks(images, density, lines(fall, (1, 14), (1, 3), generator), generator)
+    # few below severity 1
+    return fallen * (5 * much).clamp(max=1) + far * uniform(images, 0, 1, generator)
+
+
+def snowfall(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """`flakes`, whose light is added to a paler scene or hides it."""
+    much, fallen = severity.view(-1, 1, 1, 1) / 5, flakes(images, severity, generator)
+    grey = uniform(images, 0.3, 0.55, generator)
+    grey = grey + uniform(images, 0.6, 1.4, generator) * images.mean(1, keepdim=True)
+    pale = much.sqrt() * uniform(images, 0, 0.6, generator)
+    scene = images + pale * (grey - images).clamp(min=0)
+    white = uniform(images, 0.8, 1, generator)
+    hidden = scene + (white - scene).clamp(min=0) * fallen.clamp(max=1)
+    added = uniform(images, 0, 1, generator) < 0.6
+    return torch.where(added, scene + fallen, hidden).clamp(0, 1)
+
+
+def relief(images: Tensor, generator: Generator) -> Tensor:
+    """Of a pane of ice, of deviation 1: clouds, bumps, needles, grain and ridges (N, 1, H, W)."""
+    grain = F.avg_pool2d(normal(images[:, :1], generator), 3, stride=1, padding=1)
+    needle = needles(images, generator) - 0.6 * needles(images, generator)
+    parts = (
+        *(2 * fractal(images, generator) - 1, 1.2 * needle, 0.5 * grain),
+        0.4 * bumps(images, (2, 5, 10, 24), generator),
+        1 - 2 * (2 * fractal(images, generator) - 1).abs(),
+    )
+    ice = sum((p * uniform(images, 0, 1, generator) ** 2 for p in parts), torch.zeros(()))
+    ice = ice - ice.mean((2, 3), keepdim=True)
+    return ice / ice.std((2, 3), correction=0, keepdim=True).clamp(min=1e-6)
+
+
+def icy(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """A pane of ice, whose light is added to a dimmed scene, or which hides it where it is
+    thick."""
+    much, ice = severity.view(-1, 1, 1, 1) / 5, relief(images, generator)
+    blue = torch.tensor([-0.11, 0.01, 0.10], device=images.device).view(1, 3, 1, 1)
+    tint = 1 + blue * uniform(images, -0.2, 1.3, generator)
+    bright, rich = uniform(images, 0.3, 0.9, generator), uniform(images, 0.04, 0.22, generator)
+    scene = images * (1 - much * uniform(images, 0.1, 0.6, generator))
+    share = much.sqrt() * uniform(images, 0.3, 1, generator)
+    added = scene + share * (tint * (bright + rich * ice)).clamp(0, 1)
+    thick = ice * uniform(images, 0.2, 1, generator) + uniform(images, -1, 1, generator)
+    hidden = torch.lerp(scene, (tint * (0.3 + 0.7 * bright)).clamp(0, 1), share * thick.sigmoid())
+    return torch.where(uniform(images, 0, 1, generator) < 0.65, added, hidden).clamp(0, 1)
+
+
+def mud(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
+    """Splashes on the lens that hide the scene."""
+    field = bumps(images, (4, 7, 11, 16), generator)
+    thick = (field - 2 + 0.22 * severity.view(-1, 1, 1, 1)) * uniform(images, 2, 10, generator)
+    brown = torch.tensor([0.25, 0.17, 0.08], device=images.device).view(1, 3, 1, 1)
+    brown = brown * uniform(images, 0.4, 1.8, generator)
+    return torch.lerp(images, brown.expand_as(images), thick.clamp(0, 1))
+
+
 def drops(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
     """Drops and trickles of water on the lens: where a random field is high, bright on the slopes
     that face the light."""
@@ -512,7 +601,7 @@ def jpeg(images: Tensor, severity: Tensor, generator: Generator) -> Tensor:
 FAMILIES: tuple[tuple[Degradation, ...], ...] = (
     (haze, mist, low_light, low_contrast, over_exposure, colour_cast),
     (gaussian_noise, shot_noise, impulse_noise, speckle_noise),
-    (rain, snow, frost, drops),
+    (rain, snow, snowfall, frost, icy, drops, mud),
     (
         *(gaussian_blur, defocus_blur, motion_blur, zoom_blur, glass_blur, elastic),
         *(jpeg, pixelate, down_sample),
@@ -525,9 +614,11 @@ FILTERABLE: tuple[Degradation, ...] = (
     *(gaussian_blur, defocus_blur, motion_blur, zoom_blur, glass_blur),
     *(impulse_noise, pixelate, down_sample),
 )
+# what lies over a scene, and WeatherFilter takes away
+COVERS: tuple[Degradation, ...] = (*FAMILIES[WEATHER_FAMILY], jpeg)
 # what happens first in the world and in a camera: weather, light, lens, sensor, file
 ORDER: tuple[Degradation, ...] = (
-    *(elastic, rain, snow, haze, mist, frost, drops),
+    *(elastic, rain, snow, snowfall, haze, mist, frost, icy, drops, mud),
     *(low_light, over_exposure, colour_cast, low_contrast),
     *(glass_blur, gaussian_blur, defocus_blur, motion_blur, zoom_blur),
     *(shot_noise, speckle_noise, gaussian_noise, impulse_noise),

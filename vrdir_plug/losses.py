@@ -61,6 +61,21 @@ def worth_loss(chance: Tensor, before: Tensor, after: Tensor) -> Tensor:
     return F.binary_cross_entropy(chance, better, change.abs())
 
 
+def uncovered_loss(scene: Tensor, degraded: Tensor, beneath: Tensor) -> Tensor:
+    """What is left of the error of images (N, 3, H, W), H and W divisible by 8, when what lay over
+    the scene is taken away; details count more than the means of 8x8 pixels, which nothing but a
+    guess brings back."""
+
+    def errors(images: Tensor) -> tuple[Tensor, Tensor]:
+        error = images - beneath
+        means = F.avg_pool2d(error, 8)
+        details = error - F.interpolate(means, scale_factor=8, mode="nearest")
+        return details.abs().mean((1, 2, 3)), means.abs().mean((1, 2, 3))
+
+    (details, means), (details_before, means_before) = errors(scene), errors(degraded)
+    return (details / (details_before + 0.02) + 0.3 * means / (means_before + 0.05)).mean()
+
+
 def filtering(left: Tensor, moved: Tensor, filterable: Tensor) -> Tensor:
     """Of each image (N,): the share of the error that is left, how far it was moved, and what share
     of the degradations can be filtered."""

@@ -38,6 +38,7 @@ from .ise import ISE
 from .mosaic import without_mosaic
 from .motion import MotionFilter, windows_on
 from .streaks import StreakFilter
+from .weather import WeatherFilter
 from .zoom import ZoomFilter
 
 
@@ -264,6 +265,8 @@ class Restorer(nn.Module):
         self.zoom_filter: Any = None if self.config.published else ZoomFilter()
         self.motion_filter: Any = None if self.config.published else MotionFilter()
         self.defocus_filter: Any = None if self.config.published else DefocusFilter()
+        weather = self.config.weather
+        self.weather_filter: Any = WeatherFilter(weather) if weather else None
 
     def forward(self, images: Tensor) -> Tensor:
         """Restore a batch; the same in train() and in eval().
@@ -289,14 +292,30 @@ class Restorer(nn.Module):
         padded = self.padded(images.to(self.dtype))
         if self.config.published:
             return as_they_came(self.rebuild(padded).images, images)
-        judged = self.judge(padded)
+        scene, share = self.uncovered(padded)
+        judged = self.judge(scene)
         if self.config.bypass == 0:
             return as_they_came(self.restored(judged), images)
+        # what lay over a scene is gone, though nothing else is worth it
+        if not idle(share):
+            covered = (share >= self.config.bypass)[:, None, None, None]
+            images = torch.where(covered, as_they_came(scene, images), images)
         if self.mode == "skip" and not recorded():
             return self.restore_degraded(images, judged)
         clean = judged.degradation < self.config.bypass
         restored = as_they_came(self.restored(judged), images)
         return torch.where(clean[:, None, None, None], images, restored)
+
+    def uncovered(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (N, 3, H, W), H and W divisible by 4 -> without what lies over the scene, in
+        [0, 1], and how much of that was taken away (N,)."""
+        if self.weather_filter is None:
+            return images, torch.zeros_like(images[:, 0, 0, 0], dtype=torch.float32)
+        pixels = images.float()
+        change, share = self.weather_filter(pixels)
+        if idle(share):
+            return images, share
+        return plus_product(pixels, change, share[:, None, None, None]).clamp(0, 1), share
 
     def restore_degraded(self, images: Tensor, judged: Judged) -> Tensor:
         """The images, of which only those with a score from the bypass on are enhanced."""
@@ -327,7 +346,8 @@ class Restorer(nn.Module):
         Returns:
             A score for each image, (N,) float32, from 0 (clean) to 1: what FGM does not give to
             the branch of clean images, and how much was mended before; but no more than the chance
-            that a recogniser sees more in it restored, which dark images have by rule.
+            that a recogniser sees more in it restored, which dark images have by rule; or the share
+            of what lies over the scene that is taken away, if that is more.
 
         Raises:
             As a call does; ValueError for the profile "paper", which has no clean branch.
@@ -335,7 +355,8 @@ class Restorer(nn.Module):
         if self.config.published:
             raise ValueError("the published gate has no branch for clean images: no score")
         check_images(images)
-        return self.judge(self.padded(images.to(self.dtype))).degradation
+        scene, share = self.uncovered(self.padded(images.to(self.dtype)))
+        return self.judge(scene).degradation.maximum(share)
 
     def rebuild(self, images: Tensor, branch: Tensor | None = None) -> Rebuilt:
         """Images of a size divisible by `stride` -> restored, not clamped: what training sees.

@@ -37,6 +37,7 @@ from .mosaic import Blocks, blocks_of, interpolated, mosaics, steps_of
 from .response import REACH, filtered_by, filtered_with, places, power_spectrum, squares
 from .response import SIDE as PROBE
 from .restorer import Restorer, changes_of, check_images, degradation_of
+from .weather import WeatherFilter
 from .zoom import Lengths, along_rays, profiles_in
 
 SIDE = 1024
@@ -168,10 +169,10 @@ class Walk:
     """One image (1, 3, H, W) on its way through a restorer, tile by tile."""
 
     def __init__(self, restorer: Restorer, image: Tensor, side: int):
-        self.restorer, self.image, self.came = restorer, image, image
+        self.restorer, self.image, self.came, self.scene = restorer, image, image, image
         self.side = side
         # PixelFilter's statistics are of every second cell
-        multiple = math.lcm(restorer.stride, restorer.pixel_filter.sampled)
+        multiple = math.lcm(restorer.stride, restorer.pixel_filter.sampled, WeatherFilter.stride)
         step = -(-side // multiple) * multiple // CELL
         height, width = (
             -(-n // restorer.stride) * restorer.stride // CELL for n in image.shape[2:]
@@ -192,6 +193,8 @@ class Walk:
     def restore(self, place: Tensor) -> None:
         """Write what `Restorer.forward` gives into a tensor like the image."""
         with full_precision(self.image):
+            covered = self.see_cover()
+            self.image = self.scene = self.uncovered(covered)
             self.image = self.without_mosaic()
             self.zoom = self.restorer.zoom_filter.gains(profiles_in(self.image, self.whole))
             self.image = self.without_zoom()
@@ -208,7 +211,8 @@ class Walk:
         told = self.restorer.worth.told(known, seen, self.prior, self.changes, self.zoom)
         worth = self.restorer.worthy(told, known)
         if bypass and bool(degradation_of(shares, self.changes, worth) < bypass):
-            place.copy_(self.came)
+            left = self.scene if bool(covered >= bypass) else self.came
+            place.copy_(left[..., : place.shape[2], : place.shape[3]])
             return
         for window, pixels in self.restored(amplitude, seen, shares):
             target = place[..., CELL * window.top :, CELL * window.left :]
@@ -231,6 +235,42 @@ class Walk:
         for window, bands in self.decoded(features, enhanced):
             pixels = image_of(self.restorer.gains(bands, shares, seen))
             yield window, torch.lerp(self.given(window), pixels.float(), needed)
+
+    def see_cover(self) -> Tensor:
+        """How much of what lies over the scene is taken away (1,)."""
+        weather = self.restorer.weather_filter
+        if weather is None:
+            return torch.zeros(1, device=self.image.device)
+        told, cells = torch.zeros(()), weather.stride // CELL
+        for window in self.windows:
+            wide, within = self.covering(window)
+            coarse = weather.told(weather.seen(self.sharp(wide))[-1])
+            ends = (-(-within.bottom // cells), -(-within.right // cells))
+            inside = Window(within.top // cells, within.left // cells, *ends)
+            told = told + inside.of(coarse).sum((2, 3))
+        height, width = (-(-n // cells) for n in self.size)
+        share: Tensor = weather.share(told / (height * width))
+        return share
+
+    def uncovered(self, share: Tensor) -> Tensor:
+        """The image; if something is taken away that lies over the scene, a copy without that
+        share of it, in whole cells."""
+        weather = self.restorer.weather_filter
+        if not bool(share):
+            return self.image
+        made = self.image.new_empty(1, 3, *(CELL * n for n in self.size), dtype=torch.float32)
+        for window in self.windows:
+            wide, within = self.covering(window)
+            pixels = self.sharp(wide)
+            change = within.pixels_of(weather.change(*weather.seen(pixels)))
+            scene = within.pixels_of(pixels) + share * change
+            window.pixels_of(made).copy_(scene.clamp(0, 1))
+        return made
+
+    def covering(self, window: Window) -> tuple[Window, Window]:
+        """All that WeatherFilter reaches from a window, and where in it that lies."""
+        wide = window.widened(WeatherFilter.reach // CELL, self.size)
+        return wide, window.within(wide)
 
     def without_mosaic(self) -> Tensor:
         """The image; if it is made of large pixels, a copy without them, in whole cells."""
@@ -289,7 +329,11 @@ class Walk:
     def exact(self, pixels: Tensor) -> Tensor:
         """Some of the image's in float32; those that came were rounded to the weights' precision,
         others are of a copy."""
-        return (pixels.to(self.restorer.dtype) if self.image is self.came else pixels).float()
+        return self.rounded(pixels) if self.image is self.came else pixels.float()
+
+    def rounded(self, pixels: Tensor) -> Tensor:
+        """As the restorer sees those that came, in float32."""
+        return pixels.to(self.restorer.dtype).float()
 
     def blocks_in(self, planes: Tensor, length: int) -> Blocks:
         """Of the columns of planes, of which so many are worked on: the last one is repeated."""
@@ -298,7 +342,7 @@ class Walk:
 
     def strips(self, planes: Tensor) -> Iterator[Tensor]:
         """All of planes, some rows at a time, in float32."""
-        return (strip.to(self.restorer.dtype).float() for strip in planes.split(self.side, 2))
+        return (self.exact(strip) for strip in planes.split(self.side, 2))
 
     def see_streaks(self) -> Tensor:
         """The means of StreakFilter's signs."""
@@ -466,8 +510,8 @@ class Walk:
 
     def sharp(self, wide: Window) -> Tensor:
         """The pixels of a window without large pixels and zoom blur, in float32."""
-        if self.image is self.came:
-            return self.padded(wide).float()
+        if self.image is self.scene:
+            return self.padded(wide)
         return wide.pixels_of(self.image)
 
     def without_streaks(self, images: Tensor) -> Tensor:
@@ -484,8 +528,9 @@ class Walk:
         return restored
 
     def padded(self, wide: Window) -> Tensor:
-        """Its pixels; the image's edge is repeated as `Restorer.padded` does."""
-        part = wide.pixels_of(self.came).to(self.restorer.dtype)
+        """Its pixels of the scene, in float32; the edge is repeated as `Restorer.padded` does."""
+        part = wide.pixels_of(self.scene)
+        part = self.rounded(part) if self.scene is self.came else part
         below = CELL * (wide.bottom - wide.top) - part.shape[2]
         right = CELL * (wide.right - wide.left) - part.shape[3]
         return F.pad(part, (0, right, 0, below), mode="replicate")

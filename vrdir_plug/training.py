@@ -41,18 +41,21 @@ from .degradations import (
     gaussian_noise,
     glass_blur,
     haze,
+    icy,
     jpeg,
     low_contrast,
     low_light,
     mist,
     motion_blur,
     moving_kernels,
+    mud,
     normal,
     over_exposure,
     pixelate,
     rain,
     shot_noise,
     snow,
+    snowfall,
     speckle_noise,
     uniform,
     zoom_blur,
@@ -471,10 +474,11 @@ class Valued(NamedTuple):
 @torch.no_grad()
 def valued(restorer: Restorer, pairs: Pairs, teacher: Teacher) -> Valued:
     """Nothing but `Worth` learns what restoring is worth, so all of it is known beforehand."""
-    judged = restorer.judge(pairs.degraded)
+    scene, _ = restorer.uncovered(pairs.degraded)
+    judged = restorer.judge(scene)
     restored = restorer.restored(judged).clamp(0, 1)
     wanted = teacher(pairs.clean)[-1]
-    found = (losses.divergence(teacher(i)[-1], wanted) for i in (pairs.degraded, restored))
+    found = (losses.divergence(teacher(i)[-1], wanted) for i in (scene, restored))
     return Valued(judged.told, *found)
 
 
@@ -487,7 +491,7 @@ def valued_loss(restorer: Restorer, given: Valued) -> Tensor:
 def worth_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 13: which images are worth it, by what the teachers see of them restored."""
+    """Stage 16: which images are worth it, by what the teachers see of them restored."""
     given = valued(learner.restorer, pairs, teachers[choose(teachers, generator)])
     return {"worth": valued_loss(learner.restorer, given)}
 
@@ -540,7 +544,7 @@ def seen_loss(teacher: Teacher, restored: Tensor, clean: Tensor) -> Tensor:
 def denoiser_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 11: the Denoiser, by the pixels before noise fell on them, a part of which is `LEFT`,
+    """Stage 12: the Denoiser, by the pixels before noise fell on them, a part of which is `LEFT`,
     and by what is seen in the end, where nothing is enhanced.
 
     An error counts by the contrast it is seen in.
@@ -561,10 +565,57 @@ def denoiser_loss(
     }
 
 
+def over_loss(
+    learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
+) -> dict[str, Tensor]:
+    """Stage 11: what WeatherFilter takes away, by the pixels of what is beneath."""
+    change, _ = learner.restorer.weather_filter(pairs.degraded)
+    return {"pixels": losses.uncovered_loss(pairs.degraded + change, pairs.degraded, pairs.beneath)}
+
+
+def weather_loss(
+    learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
+) -> dict[str, Tensor]:
+    """Stage 13: the same, by what recognisers see, too."""
+    scene = pairs.degraded + learner.restorer.weather_filter(pairs.degraded)[0]
+    teacher = teachers[choose(teachers, generator)]
+    return {
+        "pixels": 0.25 * losses.uncovered_loss(scene, pairs.degraded, pairs.beneath),
+        "teacher": seen_loss(teacher, scene.clamp(0, 1), pairs.beneath),
+    }
+
+
+@torch.no_grad()
+def covered(restorer: Restorer, pairs: Pairs, teacher: Teacher) -> Valued:
+    """What tells WeatherFilter of there being anything to take away, and what a teacher sees before
+    and after all of it is."""
+    weather = restorer.weather_filter
+    seen = weather.seen(pairs.degraded)
+    scene = (pairs.degraded + weather.change(*seen)).clamp(0, 1)
+    wanted = teacher(pairs.clean)[-1]
+    found = (losses.divergence(teacher(i)[-1], wanted) for i in (pairs.degraded, scene))
+    return Valued(weather.told(seen[-1]).mean((2, 3)), *found)
+
+
+def covered_by(restorer: Restorer, given: Valued) -> Tensor:
+    """Of the chances that WeatherFilter gives."""
+    with full_precision(given.told):
+        chance = restorer.weather_filter.asks.chance(given.told)
+        return losses.worth_loss(chance, given.before, given.after)
+
+
+def covered_loss(
+    learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
+) -> dict[str, Tensor]:
+    """Stage 14: whether there is anything to take away, by what the teachers see without it."""
+    given = covered(learner.restorer, pairs, teachers[choose(teachers, generator)])
+    return {"covered": covered_by(learner.restorer, given)}
+
+
 def enhanced_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 12: all that enhances images, but FGM's prior, which says which those are."""
+    """Stage 15: all that enhances images, but FGM's prior, which says which those are."""
     restorer = learner.restorer
     return {"teacher": lit_loss(restorer, lit_of(restorer, pairs), teachers, generator)}
 
@@ -651,6 +702,18 @@ DENOISED = (
     *(gaussian_noise, gaussian_noise, shot_noise, shot_noise, speckle_noise, speckle_noise),
     *(low_light, (low_light, gaussian_noise), (low_light, shot_noise), (shot_noise, jpeg)),
 )
+# what WeatherFilter is for; what else there is, it learns to leave
+COVERED = (
+    *(snow, *(snowfall,) * 4, frost, *(icy,) * 4, *(drops,) * 3, mud, rain),
+    *(jpeg, jpeg, jpeg, (haze, jpeg), (low_contrast, jpeg), (snowfall, jpeg), (drops, jpeg)),
+)
+UNCOVERING = tuple(
+    f".weather_filter.{part}."
+    for part in (
+        *("enter", "first", "down", "second", "further", "third"),
+        *("back", "fourth", "up", "fifth", "leave"),
+    )
+)
 NOISY = 0.4  # of the images that are moved, or out of focus
 STAGES: tuple[Stage, ...] = (
     Stage("zoom", (".zoom_filter.",), zoom_loss, 0.05, 2, 1.5, sides=2, oftener=ZOOMS),
@@ -664,7 +727,10 @@ STAGES: tuple[Stage, ...] = (
     Stage("decoder", (".decoder.",), decoder_loss, 0.01, 1),
     Stage("branches", BEHIND, branch_loss, 0.35, 2),
     Stage("ise", BEHIND, whole_loss, 0.23, 2, 0.4, sides=2),
+    Stage("over", UNCOVERING, over_loss, 0.15, 1, 0.2, oftener=COVERED),
     Stage("denoiser", (".denoiser.",), denoiser_loss, 0.15, 2, 0.5, sides=2, oftener=DENOISED),
+    Stage("weather", UNCOVERING, weather_loss, 0.15, 1, 0.15, sides=2, oftener=COVERED),
+    Stage("covered", (".weather_filter.asks.",), covered_loss, 0.05, 2, 1.5, sides=2),
     Stage("enhanced", ENHANCED, enhanced_loss, 0.05, 2, 0.3, sides=2, oftener=REMAINING),
     Stage("worth", (".worth.",), worth_loss, 0.05, 2, 1.5, sides=2, oftener=DOUBTFUL),
 )
@@ -676,13 +742,15 @@ def stages_of(config: RestorerConfig) -> list[int]:
     lacks = fronts | {"enhanced", "worth"} if config.published else set()
     if not config.denoiser:
         lacks |= {"denoiser"}
+    if not config.weather:
+        lacks |= {"over", "weather", "covered"}
     return [n for n, stage in enumerate(STAGES) if stage.name not in lacks]
 
 
 def first_repeated(config: RestorerConfig) -> int:
     """The first of the stages that fit trained weights to other teachers and images."""
     stages = stages_of(config)
-    repeated = ("denoiser", "enhanced", "worth")
+    repeated = ("denoiser", "weather", "covered", "enhanced", "worth")
     return next((n for n in stages if STAGES[n].name in repeated), stages[-1])
 
 
