@@ -587,14 +587,23 @@ def weather_loss(
 
 @torch.no_grad()
 def covered(restorer: Restorer, pairs: Pairs, teacher: Teacher) -> Valued:
-    """What tells WeatherFilter of there being anything to take away, and what a teacher sees before
-    and after all of it is."""
+    """What tells WeatherFilter of there being anything to take away, and what a teacher sees in the
+    end where nothing and where all of it is: streaks of rain another filter mends better."""
     weather = restorer.weather_filter
     seen = weather.seen(pairs.degraded)
     scene = (pairs.degraded + weather.change(*seen)).clamp(0, 1)
     wanted = teacher(pairs.clean)[-1]
-    found = (losses.divergence(teacher(i)[-1], wanted) for i in (pairs.degraded, scene))
+    ends = (worth_it(restorer, images) for images in (pairs.degraded, scene))
+    found = (losses.divergence(teacher(images)[-1], wanted) for images in ends)
     return Valued(weather.told(seen[-1]).mean((2, 3)), *found)
+
+
+def worth_it(restorer: Restorer, scene: Tensor) -> Tensor:
+    """What comes back of scenes over which nothing lies."""
+    judged = restorer.judge(scene)
+    restored = restorer.restored(judged).clamp(0, 1)
+    clean = judged.degradation < restorer.config.bypass
+    return torch.where(clean[:, None, None, None], scene, restored)
 
 
 def covered_by(restorer: Restorer, given: Valued) -> Tensor:
@@ -707,6 +716,12 @@ COVERED = (
     *(snow, *(snowfall,) * 4, frost, *(icy,) * 4, *(drops,) * 3, mud, rain),
     *(jpeg, jpeg, jpeg, (haze, jpeg), (low_contrast, jpeg), (snowfall, jpeg), (drops, jpeg)),
 )
+# of which it must be told whether it is the one that mends it
+DOUBTED = (
+    *(rain, rain, snow, snow, snowfall, snowfall, frost, icy, icy, drops, drops, mud, jpeg),
+    *(low_contrast, haze, gaussian_noise, glass_blur),
+)
+ASKED = (".weather_filter.asks.",)
 UNCOVERING = tuple(
     f".weather_filter.{part}."
     for part in (
@@ -730,7 +745,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("over", UNCOVERING, over_loss, 0.15, 1, 0.2, oftener=COVERED),
     Stage("denoiser", (".denoiser.",), denoiser_loss, 0.15, 2, 0.5, sides=2, oftener=DENOISED),
     Stage("weather", UNCOVERING, weather_loss, 0.15, 1, 0.15, sides=2, oftener=COVERED),
-    Stage("covered", (".weather_filter.asks.",), covered_loss, 0.05, 2, 1.5, sides=2),
+    Stage("covered", ASKED, covered_loss, 0.05, 2, 1.5, sides=2, oftener=DOUBTED),
     Stage("enhanced", ENHANCED, enhanced_loss, 0.05, 2, 0.3, sides=2, oftener=REMAINING),
     Stage("worth", (".worth.",), worth_loss, 0.05, 2, 1.5, sides=2, oftener=DOUBTFUL),
 )
