@@ -84,11 +84,16 @@ def test_it_is_in_the_precision_that_autocast_asks_for(weather: WeatherFilter) -
     torch.testing.assert_close(found, expected, atol=0.05, rtol=0)
 
 
-def asked(restorer: Restorer, bias: float) -> Restorer:
-    """Sure by so much that there is, or is not, something over every scene."""
-    out: Any = restorer.weather_filter.asks[1]
-    nn.init.zeros_(out.weight)
-    nn.init.constant_(out.bias, bias)
+def asked(restorer: Restorer, bias: float, streaks: float = -1.0) -> Restorer:
+    """Sure by so much that there is, or is not, something over every scene, and that that are
+    streaks."""
+    out: Any
+    for out, sure in (
+        (restorer.weather_filter.asks[1], bias),
+        (restorer.streak_filter.asks[1], streaks),
+    ):
+        nn.init.zeros_(out.weight)
+        nn.init.constant_(out.bias, sure)
     return restorer
 
 
@@ -128,6 +133,14 @@ def test_the_rest_sees_the_scene_as_it_is_then() -> None:
     torch.testing.assert_close(found, expected)
 
 
+def test_streaks_are_left_to_another_filter() -> None:
+    restorer, images = moved(CONFIG), torch.rand(1, 3, 32, 48)
+    with torch.no_grad():
+        assert asked(restorer, 1.0).uncovered(images)[1] > 0.9
+        scene, share = asked(restorer, 1.0, streaks=1.0).uncovered(images)
+    assert share == 0 and scene is images
+
+
 @pytest.mark.parametrize("width", (-2, 7, 1026, 8.5))
 def test_its_width_is_an_even_number(width: Any) -> None:
     with pytest.raises(ValueError, match="weather must be an even width from 0 to 1024"):
@@ -137,3 +150,14 @@ def test_its_width_is_an_even_number(width: Any) -> None:
 def test_the_published_network_has_none() -> None:
     with pytest.raises(ValueError, match="set weather=0"):
         RestorerConfig("p", 8, ((),), branches=3, grid=0, skip=False, published=True, weather=8)
+
+
+def test_large_pixels_stay_as_they_are() -> None:
+    """Or nobody would find them any more."""
+    restorer, images = asked(moved(CONFIG), 1.0), torch.rand(2, 3, 16, 24)
+    images = images.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    images[1] += 0.01 * torch.rand(3, 64, 96)
+    with torch.no_grad():
+        scene, share = restorer.uncovered(images)
+    assert share[0] == 0 and share[1] > 0.9
+    assert torch.equal(scene[0], images[0]) and not torch.equal(scene[1], images[1])

@@ -92,6 +92,11 @@ def interpolated(images: Tensor, blocks: Blocks, found: Tensor) -> Tensor:
     return total
 
 
+def mosaic_in(images: Tensor) -> Tensor:
+    """Images (N, 3, H, W) in float32 -> whether each is made of such blocks (N,)."""
+    return mosaics(blocks_of(steps_of(images)), blocks_of(steps_of(images.mT)))
+
+
 def without_mosaic(images: Tensor) -> Tensor:
     """Images (N, 3, H, W) -> the same in float32, not clamped, without the blocks that an
     enlargement by whole pixels leaves, of any size and from 1.5 times on.

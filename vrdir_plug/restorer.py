@@ -35,7 +35,7 @@ from .constants import recorded
 from .defocus import DefocusFilter
 from .front import Light, PixelDNC, PixelFilter
 from .ise import ISE
-from .mosaic import without_mosaic
+from .mosaic import mosaic_in, without_mosaic
 from .motion import MotionFilter, windows_on
 from .streaks import StreakFilter
 from .weather import WeatherFilter
@@ -308,13 +308,19 @@ class Restorer(nn.Module):
 
     def uncovered(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images (N, 3, H, W), H and W divisible by 4 -> without what lies over the scene, in
-        [0, 1], and how much of that was taken away (N,)."""
+        [0, 1], and how much of that was taken away (N,). Streaks StreakFilter mends better; and
+        large pixels are told by what repeats bit for bit, so they stay as they are."""
         if self.weather_filter is None:
             return images, torch.zeros_like(images[:, 0, 0, 0], dtype=torch.float32)
-        pixels = images.float()
-        change, share = self.weather_filter(pixels)
+        weather, pixels = self.weather_filter, images.float()
+        seen = weather.seen(pixels)
+        with full_precision(pixels):
+            streaks = self.streak_filter.signs(pixels).mean((2, 3))
+            share = weather.judged(seen) * (1 - self.streak_filter.share(streaks))
+            share = torch.where(mosaic_in(pixels), 0.0, share)
         if idle(share):
             return images, share
+        change = cropped(weather.change(*seen), *pixels.shape[2:])
         return plus_product(pixels, change, share[:, None, None, None]).clamp(0, 1), share
 
     def restore_degraded(self, images: Tensor, judged: Judged) -> Tensor:

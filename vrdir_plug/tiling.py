@@ -249,8 +249,9 @@ class Walk:
             inside = Window(within.top // cells, within.left // cells, *ends)
             told = told + inside.of(coarse).sum((2, 3))
         height, width = (-(-n // cells) for n in self.size)
-        share: Tensor = weather.share(told / (height * width))
-        return share
+        streaks = self.restorer.streak_filter.share(self.see_streaks())
+        share = weather.share(told / (height * width)) * (1 - streaks)
+        return torch.where(self.mosaic(), 0.0, share)
 
     def uncovered(self, share: Tensor) -> Tensor:
         """The image; if something is taken away that lies over the scene, a copy without that
@@ -272,10 +273,18 @@ class Walk:
         wide = window.widened(WeatherFilter.reach // CELL, self.size)
         return wide, window.within(wide)
 
+    def mosaic(self) -> Tensor:
+        """Whether the image is made of large pixels (1,)."""
+        return mosaics(*self.blocks())
+
+    def blocks(self) -> tuple[Blocks, Blocks]:
+        """Those of the image that are equal, across and down."""
+        height, width = (CELL * n for n in self.size)
+        return self.blocks_in(self.image, width), self.blocks_in(self.image.mT, height)
+
     def without_mosaic(self) -> Tensor:
         """The image; if it is made of large pixels, a copy without them, in whole cells."""
-        height, width = (CELL * n for n in self.size)
-        across, down = self.blocks_in(self.image, width), self.blocks_in(self.image.mT, height)
+        across, down = self.blocks()
         found = mosaics(across, down)
         if not bool(found):
             return self.image

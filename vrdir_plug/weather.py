@@ -3,6 +3,8 @@
 Shapes are (N, channels, height, width).
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -125,9 +127,12 @@ class WeatherFilter(nn.Module):
         with full_precision(told):
             return ((self.asks.chance(told) - self.doubt) / (1 - self.doubt)).clamp(min=0)
 
+    def judged(self, seen: Sequence[Tensor]) -> Tensor:
+        """`share` (N,) of images, by what `seen` gives."""
+        return self.share(self.told(seen[-1]).mean((2, 3)))
+
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images (N, 3, H, W) in float32, H and W divisible by CELL -> what to add to them, of the
         same shape, and how much of that (N,)."""
         seen = self.seen(images)
-        change = cropped(self.change(*seen), *images.shape[2:])
-        return change, self.share(self.told(seen[-1]).mean((2, 3)))
+        return cropped(self.change(*seen), *images.shape[2:]), self.judged(seen)
