@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .bands import CELL, Judgement, cropped, dct, idle, inner
-from .constants import constant
+from .constants import constant, recorded
 
 SQUARE = 2 * CELL  # pixels of a side; squares begin at every cell, so four of them see a pixel
 HALF = CELL // 2  # pixels down and across, by which a second set of squares lies beside the first
@@ -54,11 +54,27 @@ def transformed(planes: Tensor, low: int = SQUARE) -> Tensor:
     return F.conv2d(wide, cosines(low, planes.device), stride=CELL)
 
 
+def together(squares: Tensor, filters: Tensor) -> Tensor:
+    """The convolution with filters of 2x2 positions; as four products in a graph, which would take
+    what torch chooses a small convolution by for a rule about sizes."""
+    if not recorded():
+        return F.conv2d(squares, filters)
+    height, width = squares.shape[2] - 1, squares.shape[3] - 1
+    parts = (
+        torch.einsum(
+            "cf,nfhw->nchw", filters[:, :, a, b], squares[:, :, a:, b:][:, :, :height, :width]
+        )
+        for a in (0, 1)
+        for b in (0, 1)
+    )
+    return sum(parts, torch.zeros(()))
+
+
 def rebuilt(frequencies: Tensor, weight: Tensor) -> Tensor:
     """The inverse of `transformed`, of squares with weights (count, 1, h, w), by which the mean is
     taken where they overlap: (count, H, W)."""
     low = math.isqrt(frequencies.shape[1])
-    cells = F.conv2d(frequencies * weight, inverse_cosines(low, weight.device))
+    cells = together(frequencies * weight, inverse_cosines(low, weight.device))
     cells = cells / (4 * F.avg_pool2d(weight, 2, stride=1))
     # F.pixel_shuffle, which takes twice the time where the channels lie last
     cells = cells.unflatten(1, (CELL, CELL)).permute(0, 3, 1, 4, 2)
