@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import architectures
 import fit
@@ -74,8 +75,9 @@ def test_a_part_is_fitted_to_what_was_drawn(
     torch.manual_seed(0)
     old, part = Restorer(replace(config_of("fast"), weather=8)).half(), fit.PARTS[name]
     # a scene that is half as rich in contrast, which is taken for worth it
-    nn.init.constant_(torch.as_tensor(old.weather_filter.leave.bias)[48:], -2.0)
-    nn.init.constant_(torch.as_tensor(old.weather_filter.asks[1].bias), 0.5)
+    weather: Any = old.weather_filter
+    nn.init.constant_(weather.leave.bias[48:], -2.0)
+    nn.init.constant_(weather.asks[1].bias, 0.5)
     with torch.no_grad():  # a network that does not restore anything is worth nothing
         old.light.range_switch.switch[0] = 1.0
     old.save_pretrained(tmp_path / "old")
