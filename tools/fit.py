@@ -117,16 +117,11 @@ def lit(restorer: Restorer, pairs: Pairs) -> Lit:
     return Lit(*(numbers[found.needed > 0] for numbers in found))
 
 
-def valued_by_one(
-    restorer: Restorer, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
-) -> Valued:
-    return valued(restorer, pairs, teachers[choose(teachers, generator)])
-
-
-def covered_by_one(
-    restorer: Restorer, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
-) -> Valued:
-    return covered(restorer, pairs, teachers[choose(teachers, generator)])
+def by_one(made: Callable[[Restorer, Pairs, Teacher], Any]) -> Drawn:
+    """Samples for which one of the teachers is asked."""
+    return lambda restorer, pairs, teachers, generator: made(
+        restorer, pairs, teachers[choose(teachers, generator)]
+    )
 
 
 def moves(
@@ -150,8 +145,8 @@ PARTS = {
     "noise": Part(STAGE["noise"], Choice, known_by(noises_of), unasked(noises_loss)),
     "response": Part(STAGE["response"], Asked, known_by(asked), unasked(asked_loss)),
     "enhanced": Part(STAGE["enhanced"], Lit, known_by(lit), lit_loss, 8, 6e-4),
-    "covered": Part(STAGE["covered"], Valued, covered_by_one, unasked(covered_by)),
-    "worth": Part(STAGE["worth"], Valued, valued_by_one, unasked(valued_loss)),
+    "covered": Part(STAGE["covered"], Valued, by_one(covered), unasked(covered_by)),
+    "worth": Part(STAGE["worth"], Valued, by_one(valued), unasked(valued_loss)),
 }
 
 

@@ -92,9 +92,14 @@ def interpolated(images: Tensor, blocks: Blocks, found: Tensor) -> Tensor:
     return total
 
 
+def sides_of(images: Tensor) -> tuple[Blocks, Blocks]:
+    """Images (N, 3, H, W) in float32 -> their blocks across and down."""
+    return blocks_of(steps_of(images)), blocks_of(steps_of(images.mT))
+
+
 def mosaic_in(images: Tensor) -> Tensor:
-    """Images (N, 3, H, W) in float32 -> whether each is made of such blocks (N,)."""
-    return mosaics(blocks_of(steps_of(images)), blocks_of(steps_of(images.mT)))
+    """Images (N, 3, H, W) in float32 -> which of them are made of such blocks (N,)."""
+    return mosaics(*sides_of(images))
 
 
 def without_mosaic(images: Tensor) -> Tensor:
@@ -107,7 +112,7 @@ def without_mosaic(images: Tensor) -> Tensor:
     """
     with full_precision(images):
         images = images.float()
-        across, down = blocks_of(steps_of(images)), blocks_of(steps_of(images.mT))
+        across, down = sides_of(images)
         found = mosaics(across, down)
         if idle(found):
             return images

@@ -302,6 +302,11 @@ class Restorer(nn.Module):
             images = torch.where(covered, as_they_came(scene, images), images)
         if self.mode == "skip" and not recorded():
             return self.restore_degraded(images, judged)
+        return self.selected(images, judged)
+
+    def selected(self, images: Tensor, judged: Judged) -> Tensor:
+        """The images, all of them restored, and those as they are whose score is below the
+        bypass."""
         clean = judged.degradation < self.config.bypass
         restored = as_they_came(self.restored(judged), images)
         return torch.where(clean[:, None, None, None], images, restored)
@@ -314,14 +319,21 @@ class Restorer(nn.Module):
             return images, torch.zeros_like(images[:, 0, 0, 0], dtype=torch.float32)
         weather, pixels = self.weather_filter, images.float()
         seen = weather.seen(pixels)
-        with full_precision(pixels):
-            streaks = self.streak_filter.signs(pixels).mean((2, 3))
-            share = weather.judged(seen) * (1 - self.streak_filter.share(streaks))
-            share = torch.where(mosaic_in(pixels), 0.0, share)
+        share = weather.judged(seen)
+        if not idle(share):
+            share = share * self.coverable(pixels)
         if idle(share):
             return images, share
         change = cropped(weather.change(*seen), *pixels.shape[2:])
         return plus_product(pixels, change, share[:, None, None, None]).clamp(0, 1), share
+
+    def coverable(self, pixels: Tensor) -> Tensor:
+        """How far images in float32 are WeatherFilter's at all (N,): not where StreakFilter is
+        sure, nor where large pixels are found."""
+        with full_precision(pixels):
+            streaks = self.streak_filter.signs(pixels).mean((2, 3))
+            left: Tensor = 1 - self.streak_filter.share(streaks)
+            return torch.where(mosaic_in(pixels), 0.0, left)
 
     def restore_degraded(self, images: Tensor, judged: Judged) -> Tensor:
         """The images, of which only those with a score from the bypass on are enhanced."""

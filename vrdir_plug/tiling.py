@@ -249,9 +249,11 @@ class Walk:
             inside = Window(within.top // cells, within.left // cells, *ends)
             told = told + inside.of(coarse).sum((2, 3))
         height, width = (-(-n // cells) for n in self.size)
+        share: Tensor = weather.share(told / (height * width))
+        if not bool(share):
+            return share
         streaks = self.restorer.streak_filter.share(self.see_streaks())
-        share = weather.share(told / (height * width)) * (1 - streaks)
-        return torch.where(self.mosaic(), 0.0, share)
+        return torch.where(mosaics(*self.blocks()), 0.0, share * (1 - streaks))
 
     def uncovered(self, share: Tensor) -> Tensor:
         """The image; if something is taken away that lies over the scene, a copy without that
@@ -272,10 +274,6 @@ class Walk:
         """All that WeatherFilter reaches from a window, and where in it that lies."""
         wide = window.widened(WeatherFilter.reach // CELL, self.size)
         return wide, window.within(wide)
-
-    def mosaic(self) -> Tensor:
-        """Whether the image is made of large pixels (1,)."""
-        return mosaics(*self.blocks())
 
     def blocks(self) -> tuple[Blocks, Blocks]:
         """Those of the image that are equal, across and down."""

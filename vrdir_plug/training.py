@@ -484,8 +484,13 @@ def valued(restorer: Restorer, pairs: Pairs, teacher: Teacher) -> Valued:
 
 def valued_loss(restorer: Restorer, given: Valued) -> Tensor:
     """Of the chances that `Worth` gives."""
+    return answers_loss(restorer.worth.chance, given)
+
+
+def answers_loss(judge: Callable[[Tensor], Tensor], given: Valued) -> Tensor:
+    """Of the chances that it gives to what it is told."""
     with full_precision(given.told):
-        return losses.worth_loss(restorer.worth.chance(given.told), given.before, given.after)
+        return losses.worth_loss(judge(given.told), given.before, given.after)
 
 
 def worth_loss(
@@ -593,24 +598,14 @@ def covered(restorer: Restorer, pairs: Pairs, teacher: Teacher) -> Valued:
     seen = weather.seen(pairs.degraded)
     scene = (pairs.degraded + weather.change(*seen)).clamp(0, 1)
     wanted = teacher(pairs.clean)[-1]
-    ends = (worth_it(restorer, images) for images in (pairs.degraded, scene))
+    ends = (restorer.selected(i, restorer.judge(i)) for i in (pairs.degraded, scene))
     found = (losses.divergence(teacher(images)[-1], wanted) for images in ends)
     return Valued(weather.told(seen[-1]).mean((2, 3)), *found)
 
 
-def worth_it(restorer: Restorer, scene: Tensor) -> Tensor:
-    """What comes back of scenes over which nothing lies."""
-    judged = restorer.judge(scene)
-    restored = restorer.restored(judged).clamp(0, 1)
-    clean = judged.degradation < restorer.config.bypass
-    return torch.where(clean[:, None, None, None], scene, restored)
-
-
 def covered_by(restorer: Restorer, given: Valued) -> Tensor:
     """Of the chances that WeatherFilter gives."""
-    with full_precision(given.told):
-        chance = restorer.weather_filter.asks.chance(given.told)
-        return losses.worth_loss(chance, given.before, given.after)
+    return answers_loss(restorer.weather_filter.asks.chance, given)
 
 
 def covered_loss(
