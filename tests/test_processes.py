@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vrdir_plug import processes, progress, training
+from vrdir_plug import processes, progress, stages, training
 from vrdir_plug.processes import Processes
 
 PROGRAM = """
@@ -17,12 +17,12 @@ import sys, torch
 from pathlib import Path
 from skimage.data import astronaut
 from test_training import TINY, run, teachers
-from vrdir_plug import training
+from vrdir_plug import stages, training
 
 folder = Path(sys.argv[1])
 images = [torch.from_numpy(astronaut().copy()).permute(2, 0, 1).contiguous()]
 state = run(images)
-state.stage = [stage.name for stage in training.STAGES].index("branches")
+state.stage = [stage.name for stage in stages.STAGES].index("branches")
 state.begin_stage()
 torch.stack(list(state.losses().values())).sum().backward()
 learning = state.optimiser.param_groups[0]["params"]
@@ -48,7 +48,7 @@ def gradients_alone(images: list[Tensor], rank: int, monkeypatch: pytest.MonkeyP
     from test_training import run
 
     state = run(images)
-    state.stage = [stage.name for stage in training.STAGES].index("branches")
+    state.stage = [stage.name for stage in stages.STAGES].index("branches")
     state.begin_stage()
     with monkeypatch.context() as patched:
         patched.setattr(Processes, "rank", rank)

@@ -63,9 +63,19 @@ ARROWS: dict[str, set[str]] = {
     "wrap": {"adapters", "facades", "inputs", "pixels", "restorer"},
     "processes": set(),
     "progress": set(),
+    "learner": {"data", "restorer", "teachers"},
+    "filter_stages": {
+        *("bands", "data", "defocus", "degradations", "learner", "losses", "mosaic", "motion"),
+        *("response", "restorer", "teachers", "zoom"),
+    },
+    "network_stages": {
+        *("bands", "data", "degradations", "filter_stages", "learner", "losses", "restorer"),
+        "teachers",
+    },
+    "stages": {"config", "data", "degradations", "filter_stages", "learner", "network_stages"},
     "training": {
-        *("bands", "config", "defocus", "degradations", "mosaic", "motion", "response"),
-        *("restorer", "losses", "data", "processes", "progress", "teachers", "weights", "zoom"),
+        *("config", "data", "learner", "processes", "progress", "restorer", "stages", "teachers"),
+        "weights",
     },
     "extras": set(),
     "measures": {"extras"},

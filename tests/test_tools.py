@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from vrdir_plug import UNIT, Restorer, training
+from vrdir_plug import UNIT, Restorer, stages
 from vrdir_plug.config import config_of
 from vrdir_plug.data import Chance, draw_pairs
+from vrdir_plug.learner import Learner
 from vrdir_plug.teachers import Teacher
 
 
@@ -23,7 +24,7 @@ from vrdir_plug.teachers import Teacher
 def test_an_architecture_starts_at_the_identity_and_learns(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "STAGES", training.STAGES)  # the tool puts its own in their place
+    monkeypatch.setattr(stages, "STAGES", stages.STAGES)  # the tool puts its own in their place
     torch.manual_seed(0)
     images = [torch.randint(0, 256, (3, 112, 112), dtype=torch.uint8) for _ in range(4)]
     network = architectures.NETWORKS[name]()
@@ -103,8 +104,8 @@ def test_a_slim_network_has_the_filters_of_the_large_one_and_comes_near_it() -> 
     for part in (*filters, "light", "pixel_dnc", "gains"):
         for name, weight in large.get_submodule(part).state_dict().items():
             assert torch.equal(small.get_submodule(part).state_dict()[name], weight)
-    learner = training.Learner(small, [])
-    parts = training.release(learner, slim.BEHIND)
+    learner = Learner(small, [])
+    parts = stages.release(learner, slim.BEHIND)
     optimiser, found = torch.optim.Adam(parts, 2e-3), []
     images = [torch.randint(0, 256, (3, 96, 96), dtype=torch.uint8) for _ in range(2)]
     pairs = draw_pairs(images, 4, 64, 2, Chance.of(1))

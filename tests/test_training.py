@@ -19,7 +19,18 @@ from skimage.data import astronaut
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 
-from vrdir_plug import UNIT, Restorer, RestorerConfig, data, losses, progress, training
+from vrdir_plug import (
+    UNIT,
+    Restorer,
+    RestorerConfig,
+    data,
+    filter_stages,
+    losses,
+    network_stages,
+    progress,
+    stages,
+    training,
+)
 from vrdir_plug.config import config_of
 from vrdir_plug.degradations import (
     CLEAN_FAMILY,
@@ -38,6 +49,7 @@ from vrdir_plug.degradations import (
     snowfall,
 )
 from vrdir_plug.front import PixelFilter
+from vrdir_plug.learner import CROP, Learner
 from vrdir_plug.noise import NoiseFilter
 from vrdir_plug.teachers import Teacher
 
@@ -89,7 +101,7 @@ def test_a_stage_moves_what_learns_and_nothing_else(images: list[Tensor]) -> Non
             learner.restorer.pixel_filter.noise_filter.asks[1].bias.fill_(2.0)
             # and WeatherFilter's judgement where nothing would be taken away
             nn.init.normal_(learner.restorer.weather_filter.leave.weight, std=0.05)
-    for stage in training.STAGES:
+    for stage in stages.STAGES:
         before = weights_of(state.learner), weights_of(state.average)
         state.advance()
         for network, old in zip((state.learner, state.average), before, strict=True):
@@ -117,13 +129,13 @@ def test_a_stage_moves_what_learns_and_nothing_else(images: list[Tensor]) -> Non
         "enhanced",
         "worth",
     ]
-    assert [stage.name for stage in training.STAGES] == names
+    assert [stage.name for stage in stages.STAGES] == names
 
 
 def test_the_published_network_has_no_stages_of_ours(images: list[Tensor]) -> None:
     published = RestorerConfig("p", 8, ((),), branches=3, grid=0, skip=False, published=True)
     state = training.Run(images, Restorer(published), teachers(), 25, 8, 1e-3, seed=1)
-    names = [stage.name for n, stage in enumerate(training.STAGES) if state.steps_of(n)]
+    names = [stage.name for n, stage in enumerate(stages.STAGES) if state.steps_of(n)]
     assert names == ["encoder", "decoder", "branches", "ise"]
     state.stage = state.stages[-1]
     state.step = state.stage_steps
@@ -149,8 +161,8 @@ def test_resuming_is_bit_identical(images: list[Tensor], tmp_path: Path) -> None
 def test_fewer_branches_than_families_share_the_rest() -> None:
     families = torch.tensor([[0.5, 0.5, 0, 0, 0], [0, 0, 0.5, 0.5, 0], [0, 0, 0, 0, 1]])
     wanted = torch.tensor([[0.5, 0.5, 0], [0, 0, 1], [0, 0, 1]])
-    assert torch.equal(training.wanted_shares(families, 3), wanted)
-    assert torch.equal(training.wanted_shares(families, 5), families)
+    assert torch.equal(filter_stages.wanted_shares(families, 3), wanted)
+    assert torch.equal(filter_stages.wanted_shares(families, 5), families)
 
 
 def test_train_is_interrupted_and_goes_on(
@@ -159,7 +171,7 @@ def test_train_is_interrupted_and_goes_on(
     advance = training.Run.advance
 
     def press_ctrl_c(self: training.Run) -> dict[str, Tensor]:
-        if (training.STAGES[self.stage].name, self.step) == ("ise", 1):
+        if (stages.STAGES[self.stage].name, self.step) == ("ise", 1):
             signal.raise_signal(signal.SIGINT)
         return advance(self)
 
@@ -192,13 +204,13 @@ def test_the_log_has_rates_and_tensorboard_the_same(images: list[Tensor], tmp_pa
 def test_what_is_recognised_worse_than_before_has_a_louder_voice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(training, "TEACHER_LIMIT", 1e-6)  # so low that both meet it
+    monkeypatch.setattr(network_stages, "TEACHER_LIMIT", 1e-6)  # so low that both meet it
     torch.manual_seed(0)
     clean = torch.rand(2, 3, 64, 64)
     degraded = torch.stack([clean[0], torch.zeros(3, 64, 64)])  # the second one cannot get worse
     restored = (0.9 * clean).requires_grad_()
     pairs = data.Pairs(clean, degraded, torch.zeros(2, 5), torch.zeros(2), clean, clean)
-    training.teacher_loss(teachers()[0], restored, pairs).mean().backward()
+    network_stages.teacher_loss(teachers()[0], restored, pairs).mean().backward()
     assert restored.grad is not None
     worse, better = restored.grad.flatten(1).norm(dim=1).tolist()
     assert better > 0 and worse == pytest.approx(3 * better, rel=1e-4)
@@ -206,7 +218,7 @@ def test_what_is_recognised_worse_than_before_has_a_louder_voice(
 
 def test_streaks_are_taken_away_where_less_of_the_error_is_left_then() -> None:
     torch.manual_seed(0)
-    learner = training.Learner(Restorer(TINY), teachers())
+    learner = Learner(Restorer(TINY), teachers())
     clean = 0.6 * torch.rand(2, 3, 14, 14).repeat_interleave(8, 2).repeat_interleave(8, 3)
     lines = torch.zeros_like(clean)
     lines[..., 3::8] = 0.7
@@ -214,7 +226,7 @@ def test_streaks_are_taken_away_where_less_of_the_error_is_left_then() -> None:
     slopes = []
     for degraded, wanted in ((rained, clean), (rained, rained)):
         pairs = data.Pairs(wanted, degraded, torch.zeros(2, 5), torch.zeros(2), wanted, wanted)
-        terms = training.streak_loss(learner, pairs, [], torch.Generator())
+        terms = filter_stages.streak_loss(learner, pairs, [], torch.Generator())
         terms["streaks"].backward()
         bias = learner.restorer.streak_filter.asks[1].bias
         slopes.append(float(bias.grad))
@@ -224,13 +236,13 @@ def test_streaks_are_taken_away_where_less_of_the_error_is_left_then() -> None:
 
 def test_noise_is_taken_away_where_less_of_the_error_is_left_then() -> None:
     torch.manual_seed(0)
-    learner = training.Learner(Restorer(TINY), teachers())
+    learner = Learner(Restorer(TINY), teachers())
     clean = torch.full((2, 3, 64, 64), 0.4)
     noisy = (clean + 0.1 * torch.randn_like(clean)).clamp(0, 1)
     slopes = []
     for wanted in (clean, noisy):
         pairs = data.Pairs(wanted, noisy, torch.zeros(2, 5), torch.zeros(2), wanted, wanted)
-        terms = training.noise_loss(learner, pairs, [], torch.Generator())
+        terms = filter_stages.noise_loss(learner, pairs, [], torch.Generator())
         terms["noise"].backward()
         bias = learner.restorer.pixel_filter.noise_filter.asks[1].bias
         slopes.append(float(bias.grad))
@@ -252,8 +264,8 @@ def test_an_image_is_worth_it_where_a_teacher_sees_more_in_it_restored() -> None
     slopes = []
     for wanted in (clean, noisy):
         pairs = data.Pairs(wanted, noisy, torch.zeros(2, 5), torch.zeros(2), wanted, wanted)
-        given = training.valued(restorer, pairs, grain)  # type: ignore[arg-type]
-        training.valued_loss(restorer, given).backward()
+        given = network_stages.valued(restorer, pairs, grain)  # type: ignore[arg-type]
+        network_stages.valued_loss(restorer, given).backward()
         bias = restorer.worth[1].bias
         slopes.append(float(bias.grad))
         bias.grad = None
@@ -271,12 +283,12 @@ def test_what_is_enhanced_learns_as_far_as_it_is_needed() -> None:
     clean, degraded = torch.rand(2, 2, 3, 64, 64).round(decimals=2)
     pairs = data.Pairs(clean, degraded, torch.zeros(2, 5), torch.zeros(2), clean, clean)
     teacher = teachers()[0]
-    given = training.lit_of(restorer, pairs)
-    parts = training.release(restorer, tuple(p.strip(".") for p in training.ENHANCED))
+    given = network_stages.lit_of(restorer, pairs)
+    parts = stages.release(restorer, tuple(p.strip(".") for p in stages.ENHANCED))
     slopes = {}
     for needed in (0.0, 0.6, 1.0):
         some = given._replace(needed=torch.full((2,), needed))
-        found = training.lit_loss(restorer, some, [teacher], torch.Generator())
+        found = network_stages.lit_loss(restorer, some, [teacher], torch.Generator())
         with torch.no_grad():
             judged = restorer.judge(degraded)._replace(needed=some.needed)
             restored = restorer.restored(judged).clamp(0, 1)
@@ -299,15 +311,15 @@ def test_noise_is_told_by_what_an_image_was_before_it_fell() -> None:
     noise = torch.tensor([0.02, 0]).view(2, 1, 1, 1) * torch.randn(2, 3, 64, 64)
     degraded = (dark + noise).clamp(0)
     pairs = data.Pairs(clean, degraded, torch.eye(5)[[0, 0]], torch.zeros(2), dark, dark)
-    noisy, even = training.noises_of(Restorer(TINY), pairs).change
+    noisy, even = filter_stages.noises_of(Restorer(TINY), pairs).change
     assert noisy < -1 and abs(even) < 0.01
 
 
 def test_what_lies_over_a_scene_is_learnt() -> None:
     """By pixels, and by what a teacher sees; what has nothing over it stays."""
     torch.manual_seed(0)
-    learner = training.Learner(Restorer(replace(TINY, weather=8)), teachers()[:1])
-    learning = training.release(learner, training.UNCOVERING)
+    learner = Learner(Restorer(replace(TINY, weather=8)), teachers()[:1])
+    learning = stages.release(learner, stages.UNCOVERING)
     optimiser = torch.optim.Adam(learning, 2e-3)
     clean = torch.rand(4, 3, 8, 8).repeat_interleave(8, 2).repeat_interleave(8, 3)
     dots = 0.5 * (torch.rand(4, 1, 64, 64) < 0.05)
@@ -316,7 +328,7 @@ def test_what_lies_over_a_scene_is_learnt() -> None:
     pairs = data.Pairs(clean, degraded, torch.zeros(4, 5), torch.zeros(4), degraded, beneath)
     found = []
     for step in range(60):
-        loss = training.over_loss if step < 40 else training.weather_loss
+        loss = network_stages.over_loss if step < 40 else network_stages.weather_loss
         terms = loss(learner, pairs, teachers()[:1], torch.Generator())
         sum(terms.values()).backward()  # type: ignore[union-attr]
         optimiser.step()
@@ -332,18 +344,18 @@ def test_the_denoiser_learns_from_noise_alone() -> None:
     """From pixels as they were before it fell, a part of which stays, and from what a teacher sees
     of them in the end."""
     torch.manual_seed(0)
-    learner = training.Learner(Restorer(replace(TINY, denoiser=8)), teachers())
+    learner = Learner(Restorer(replace(TINY, denoiser=8)), teachers())
     denoiser = learner.restorer.pixel_filter.denoiser
     nn.init.constant_(learner.restorer.pixel_filter.noise_filter.asks[1].bias, 2.0)
-    training.release(learner, (".denoiser.",))
+    stages.release(learner, (".denoiser.",))
     clean = 0.3 + 0.4 * torch.rand(2, 3, 8, 8).repeat_interleave(8, 2).repeat_interleave(8, 3)
     noisy = (clean + 0.1 * torch.randn_like(clean)).clamp(0, 1)
     families = torch.eye(5)[[NOISE_FAMILY, LIGHT_FAMILY]]
     pairs = data.Pairs(clean, noisy, families, torch.zeros(2), clean, clean)
-    found = training.denoiser_loss(learner, pairs, teachers(), torch.Generator())
+    found = network_stages.denoiser_loss(learner, pairs, teachers(), torch.Generator())
     with torch.no_grad():
         without, _ = learner.restorer.pixel_filter.denoised(noisy)  # at first it changes nothing
-        wanted = clean + training.LEFT * (noisy - clean)
+        wanted = clean + network_stages.LEFT * (noisy - clean)
         off = (without - wanted).abs().mean((1, 2, 3)) / (clean.std((1, 2, 3)) + 0.05)
     torch.testing.assert_close(found["pixels"].detach(), off[0] / 2)
     for term in found.values():
@@ -351,7 +363,7 @@ def test_the_denoiser_learns_from_noise_alone() -> None:
         assert slope.abs().sum() > 0
     quiet = data.Pairs(clean, clean, families[[1, 1]], torch.zeros(2), clean, clean)
     nn.init.constant_(learner.restorer.pixel_filter.noise_filter.asks[1].bias, -2.0)
-    found = training.denoiser_loss(learner, quiet, teachers(), torch.Generator())
+    found = network_stages.denoiser_loss(learner, quiet, teachers(), torch.Generator())
     assert not any(term.requires_grad for term in found.values())
 
 
@@ -361,7 +373,7 @@ def test_a_step_without_anything_to_learn_from_changes_nothing(
     flat = [torch.full_like(image, 128) for image in images]
     monkeypatch.setattr(data, "draw_kinds", lambda most, generator, oftener: [])
     restorer = Restorer(replace(TINY, denoiser=8))
-    stage = next(n for n, s in enumerate(training.STAGES) if s.name == "denoiser")
+    stage = next(n for n, s in enumerate(stages.STAGES) if s.name == "denoiser")
     state = training.Run(flat, restorer, teachers(), 40, 8, 1e-3, seed=1, first=stage)
     before = copy.deepcopy(state.learner.state_dict())
     state.advance()
@@ -412,15 +424,15 @@ def test_the_ablations_freeze_what_they_say(
     images: list[Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tool = runpy.run_path(str(Path(__file__).parents[1] / "tools" / "ablate.py"))
-    before = training.STAGES
+    before = stages.STAGES
     learning = {}
     monkeypatch.setattr("vrdir_plug.cli.main", lambda argv: len(argv))
     for name in tool["VARIANTS"]:
-        monkeypatch.setattr(training, "STAGES", before)
+        monkeypatch.setattr(stages, "STAGES", before)
         assert tool["main"](name, "--out", "x") == 3
-        assert training.STAGES[:-1] == before[:-7]
+        assert stages.STAGES[:-1] == before[:-7]
         learner = run(images).learner
-        training.release(learner, training.STAGES[-1].learns)
+        stages.release(learner, stages.STAGES[-1].learns)
         parts = {n.split(".")[1] for n, p in learner.named_parameters() if p.requires_grad}
         learning[name] = parts
     assert learning["prior-frozen"] == {"ise"}
@@ -451,23 +463,23 @@ def test_from_weights_only_the_last_stages_learn(images: list[Tensor], tmp_path:
 
 
 def test_which_stages_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = [stage.name for stage in training.STAGES]
+    names = [stage.name for stage in stages.STAGES]
     published = RestorerConfig("p", 8, ((),), branches=3, grid=0, skip=False, published=True)
-    assert names[training.first_repeated(TINY) :] == ["enhanced", "worth"]
-    assert names[training.first_repeated(published)] == "ise"
-    assert names[training.first_repeated(replace(TINY, denoiser=8))] == "denoiser"
-    assert names[training.first_repeated(replace(TINY, weather=8))] == "weather"
+    assert names[stages.first_repeated(TINY) :] == ["enhanced", "worth"]
+    assert names[stages.first_repeated(published)] == "ise"
+    assert names[stages.first_repeated(replace(TINY, denoiser=8))] == "denoiser"
+    assert names[stages.first_repeated(replace(TINY, weather=8))] == "weather"
     # as the tools have them: one stage alone, and one more than there are before it
-    for stages in (training.STAGES[3:4], training.STAGES[:-6]):
-        monkeypatch.setattr(training, "STAGES", stages)
-        assert training.first_repeated(TINY) == len(stages) - 1
+    for some in (stages.STAGES[3:4], stages.STAGES[:-6]):
+        monkeypatch.setattr(stages, "STAGES", some)
+        assert stages.first_repeated(TINY) == len(some) - 1
 
 
 def test_a_stage_with_larger_crops_has_fewer_of_them(images: list[Tensor]) -> None:
     state = run(images)
-    for state.stage, stage in enumerate(training.STAGES):
+    for state.stage, stage in enumerate(stages.STAGES):
         assert state.images_a_step == 8 // stage.sides**2
-    assert {stage.sides for stage in training.STAGES} == {1, 2}
+    assert {stage.sides for stage in stages.STAGES} == {1, 2}
 
 
 @pytest.mark.parametrize("crop", (0, 111))
@@ -490,7 +502,7 @@ def test_another_setting_does_not_take_over_a_checkpoint(
 
 
 @torch.no_grad()
-def loss_of(state: training.Run, stage: training.Stage, pairs: data.Pairs) -> float:
+def loss_of(state: training.Run, stage: stages.Stage, pairs: data.Pairs) -> float:
     """The stage's loss on always the same pairs and by the same teacher."""
     terms = stage.loss(state.learner, pairs, state.teachers[:1], torch.Generator())
     return float(sum(terms.values()))
@@ -500,12 +512,12 @@ def test_every_stage_lowers_its_loss(images: list[Tensor]) -> None:
     state = run(images, steps=420, batch=32, width=8)
     # of these teachers the last stages learn too little to be seen, and WeatherFilter in so few
     # steps: see test_what_lies_over_a_scene_is_learnt
-    for stage in training.STAGES[:-4]:
+    for stage in stages.STAGES[:-4]:
         if stage.name == "over":
             state.step = state.stage_steps
             state.finished()
             continue
-        side = training.CROP * stage.sides
+        side = CROP * stage.sides
         pairs = data.draw_pairs(images, 32, side, stage.most, data.Chance.of(3), stage.oftener)
         before = loss_of(state, stage, pairs)
         while state.step < state.stage_steps:

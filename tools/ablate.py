@@ -6,24 +6,24 @@
 import sys
 from dataclasses import replace
 
-from vrdir_plug import cli, training
+from vrdir_plug import cli, network_stages, stages
 
-PLACE = next(n for n, stage in enumerate(training.STAGES) if stage.name == "ise")
-ISE = training.STAGES[PLACE]
+PLACE = next(n for n, stage in enumerate(stages.STAGES) if stage.name == "ise")
+ISE = stages.STAGES[PLACE]
 VARIANTS = {
     "prior-frozen": replace(ISE, learns=(".ise.",), pace=0.6),
     "pixel-dnc-frozen": replace(ISE, learns=(".encoder.", ".decoder.", ".ise.")),
     "fgm-frozen": replace(ISE, learns=(".encoder.", ".decoder.", ".ise.blocks.")),  # and PixelDNC
     "all": ISE,
     "no-mixtures": replace(ISE, most=1),
-    "pixels": replace(ISE, loss=training.branch_loss),
+    "pixels": replace(ISE, loss=network_stages.branch_loss),
 }
 
 
 def main(variant: str, *options: str) -> int:
     if variant not in VARIANTS:
         sys.exit(f"there is no variant {variant!r}; the variants are: {', '.join(VARIANTS)}")
-    training.STAGES = (*training.STAGES[:PLACE], VARIANTS[variant])
+    stages.STAGES = (*stages.STAGES[:PLACE], VARIANTS[variant])
     return cli.main(["train", *options])
 
 

@@ -19,7 +19,7 @@ from torch import Generator, Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import trange
 
-from vrdir_plug import losses, training
+from vrdir_plug import losses, stages, training
 from vrdir_plug.bands import BANDS, LEAK, bands_of, conv, image_of, zeroed
 from vrdir_plug.classification import load_image, read_unlabelled
 from vrdir_plug.config import RestorerConfig, config_of
@@ -34,11 +34,13 @@ from vrdir_plug.degradations import (
     mist,
     rain,
 )
+from vrdir_plug.filter_stages import light_loss, wanted_shares
 from vrdir_plug.ise import DNC, FGM, warmed
+from vrdir_plug.learner import Learner
 from vrdir_plug.measures import psnr
+from vrdir_plug.network_stages import gate_losses
 from vrdir_plug.restorer import Restorer
 from vrdir_plug.teachers import Teacher
-from vrdir_plug.training import Learner, gate_losses, light_loss
 
 CROP, BATCH, HELD_OUT = 96, 32, 40
 TOGETHER = (rain, mist), (haze, jpeg), (low_light, gaussian_noise)
@@ -184,7 +186,7 @@ def pixel_loss(
     if isinstance(network, PlainCNN):
         return {"pixels": losses.pixel_loss(network(pairs.degraded), pairs.clean)}
     rebuilt = network.rebuild(pairs.degraded)
-    families = training.wanted_shares(pairs.families, network.config.branches)
+    families = wanted_shares(pairs.families, network.config.branches)
     if network.config.branches == 2:  # one for all that is degraded, one for clean images
         families = torch.cat([1 - pairs.families[:, -1:], pairs.families[:, -1:]], 1)
     found = {
@@ -196,7 +198,7 @@ def pixel_loss(
     return found
 
 
-PIXELS = training.Stage("everything", ("restorer.",), pixel_loss, 1.0, 1)
+PIXELS = stages.Stage("everything", ("restorer.",), pixel_loss, 1.0, 1)
 MIXTURES = replace(PIXELS, most=3)
 
 
@@ -204,12 +206,12 @@ def trained(
     network: Any,
     images: list[Tensor],
     steps: int,
-    stages: tuple[training.Stage, ...] = (PIXELS,),
+    order: tuple[stages.Stage, ...] = (PIXELS,),
     teachers: Sequence[Teacher] = (),
     batch: int = BATCH,
 ) -> Any:
     """The average over the steps of a training run."""
-    training.STAGES = stages
+    stages.STAGES = order
     run = training.Run(images, network, teachers, steps, batch, training.RATE, seed=0, crop=CROP)
     for _ in trange(run.all_steps, unit="step", disable=None):
         run.finished()  # moves on to the next stage
@@ -251,8 +253,8 @@ def main(name: str, images: str, held_out: str, steps: str = "1500") -> None:
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(torch.rand(1, 3, 224, 224))
     clean = held_out_images(held_out)
-    stages = (MIXTURES if name == "mixtures" else PIXELS,)
-    found = gains(trained(network, read_folder(Path(images)), int(steps), stages), clean)
+    order = (MIXTURES if name == "mixtures" else PIXELS,)
+    found = gains(trained(network, read_folder(Path(images)), int(steps), order), clean)
     cells = [name, f"{counter.get_total_flops() / 2e9:.2f}", *(f"{gain:+.2f}" for gain in found)]
     print_row(cells)
 

@@ -25,44 +25,41 @@ from tqdm import trange
 
 from vrdir_plug.cli import build_teacher
 from vrdir_plug.data import Chance, Pairs, draw_pairs, mixed, read_folder
-from vrdir_plug.processes import Processes
-from vrdir_plug.restorer import Restorer
-from vrdir_plug.teachers import Teacher
-from vrdir_plug.training import (
-    CROP,
-    STAGES,
+from vrdir_plug.filter_stages import (
     Asked,
     Choice,
     Discs,
-    Lit,
     Moves,
     Rays,
-    Stage,
-    Valued,
     asked_loss,
-    choose,
-    covered,
-    covered_by,
     discs_loss,
     discs_of,
-    in_bfloat16,
-    kept,
-    lit_loss,
-    lit_of,
     moves_loss,
     moves_of,
     noises_loss,
     noises_of,
-    pace,
     rays_loss,
     rays_of,
-    release,
     responses_asked,
     streaks_loss,
     streaks_of,
+)
+from vrdir_plug.learner import CROP, choose
+from vrdir_plug.network_stages import (
+    Lit,
+    Valued,
+    covered,
+    covered_by,
+    lit_loss,
+    lit_of,
     valued,
     valued_loss,
 )
+from vrdir_plug.processes import Processes
+from vrdir_plug.restorer import Restorer
+from vrdir_plug.stages import STAGES, Stage, release
+from vrdir_plug.teachers import Teacher
+from vrdir_plug.training import in_bfloat16, kept, pace
 
 TOGETHER = 16  # images that are drawn at once
 HELD_OUT = 20  # every so many of those drawn together are not learnt from

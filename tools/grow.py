@@ -16,7 +16,7 @@ from typing import Any
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from vrdir_plug import cli, training
+from vrdir_plug import cli, stages
 from vrdir_plug.config import RestorerConfig, config_of
 from vrdir_plug.restorer import Restorer
 from vrdir_plug.weights import CONFIG, MODEL
@@ -49,7 +49,7 @@ def trained(restorer: Restorer, options: Sequence[str]) -> int:
 
 
 def main(name: str, old: str, *options: str) -> int:
-    training.STAGES = tuple(stage for stage in training.STAGES if stage.name == name)
+    stages.STAGES = tuple(stage for stage in stages.STAGES if stage.name == name)
     strong = config_of("strong")
     new = {"denoiser": {"denoiser": strong.denoiser}, "over": {"weather": strong.weather}}
     sizes = {"profile": strong.profile, **new[name]} if name in new else {}

@@ -19,8 +19,10 @@ from torch import Generator, Tensor
 from vrdir_plug import Restorer
 from vrdir_plug.cli import build_teacher
 from vrdir_plug.data import Pairs, read_folder
+from vrdir_plug.learner import Learner
+from vrdir_plug.network_stages import decoder_loss
+from vrdir_plug.stages import STAGES
 from vrdir_plug.teachers import Teacher
-from vrdir_plug.training import STAGES, Learner, decoder_loss
 
 
 def literal_ranking(

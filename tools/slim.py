@@ -16,8 +16,9 @@ import torch
 from grow import trained
 from torch import Generator, Tensor
 
-from vrdir_plug import losses, training
+from vrdir_plug import losses, stages
 from vrdir_plug.data import Pairs
+from vrdir_plug.learner import Learner
 from vrdir_plug.restorer import Restorer
 from vrdir_plug.teachers import Teacher
 
@@ -38,7 +39,7 @@ def slim(large: Restorer, channels: int, widths: Sequence[int]) -> Restorer:
 
 def imitation_loss(
     large: Restorer,
-    learner: training.Learner,
+    learner: Learner,
     pairs: Pairs,
     teachers: Sequence[Teacher],
     generator: Generator,
@@ -57,9 +58,9 @@ def imitation_loss(
 def main(old: str, channels: str, widths: str, *options: str) -> int:
     large = Restorer.from_pretrained(Path(old)).requires_grad_(False)
     loss = partial(imitation_loss, large)
-    stage = training.Stage("imitate", BEHIND, loss, 1.0, 2)
-    training.STAGES = (stage,)
-    training.stages_of = lambda config: [0]
+    stage = stages.Stage("imitate", BEHIND, loss, 1.0, 2)
+    stages.STAGES = (stage,)
+    stages.stages_of = lambda config: [0]
     return trained(slim(large, int(channels), [int(w) for w in widths.split(",")]), options)
 
 

@@ -24,6 +24,7 @@ from .crops import crops_of
 from .data import read_folder
 from .detection import Detection, read_coco
 from .evaluation import Condition, Report, Restore, Sample, Task, evaluate
+from .learner import CROP
 from .page import to_html
 from .recognisers import (
     build,
@@ -37,7 +38,7 @@ from .reidentification import Reidentification, matched
 from .restoring import pick_device
 from .tables import missing_of, to_csv, to_json, to_markdown
 from .teachers import Teacher
-from .training import CROP, RATE, train
+from .training import RATE, train
 from .weights import locate
 from .yolo_labels import read_yolo
 
