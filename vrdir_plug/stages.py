@@ -139,7 +139,8 @@ COVERED = (
 )
 # of which it must be told whether it is the one that mends it
 DOUBTED = (
-    *(rain, rain, snow, snow, snowfall, snowfall, frost, icy, icy, drops, drops, mud, jpeg),
+    *(rain, rain, snow, snow, snowfall, snowfall, frost, icy, icy, drops, drops, mud),
+    *(jpeg, jpeg, jpeg, (haze, jpeg)),
     *(low_contrast, haze, gaussian_noise, glass_blur),
 )
 ASKED = (".weather_filter.asks.",)
