@@ -137,8 +137,9 @@ COVERED = (
     *(snow, *(snowfall,) * 4, frost, *(icy,) * 4, *(drops,) * 3, mud, rain),
     *(jpeg, jpeg, jpeg, (haze, jpeg), (low_contrast, jpeg), (snowfall, jpeg), (drops, jpeg)),
 )
-# of which it must be told whether it is the one that mends it
+# of which it must be told whether it is the one that mends it; and more clean images than else
 DOUBTED = (
+    *((), (), ()),
     *(rain, rain, snow, snow, snowfall, snowfall, frost, icy, icy, drops, drops, mud),
     *(jpeg, jpeg, jpeg, (haze, jpeg)),
     *(low_contrast, haze, gaussian_noise, glass_blur),
