@@ -203,8 +203,8 @@ def mean_loss(
 ) -> float:
     generator = Generator().manual_seed(0)
     batches = (taken(part, files, some) for some in chosen.split(part.batch))
-    found = [lost(part, restorer, batch, teachers, generator) for batch in batches]
-    return float(torch.stack(found).mean())
+    found = (lost(part, restorer, batch, teachers, generator) * len(batch[0]) for batch in batches)
+    return float(sum(found)) / len(chosen)
 
 
 def fit(
