@@ -169,5 +169,5 @@ def test_large_pixels_stay_as_they_are() -> None:
     images[1] += 0.01 * torch.rand(3, 64, 96)
     with torch.no_grad():
         scene, cover = restorer.uncovered(images)
-    assert cover[0] == 0 and share[1] > 0.9
+    assert cover[0] == 0 and cover[1] > 0.9
     assert torch.equal(scene[0], images[0]) and not torch.equal(scene[1], images[1])
