@@ -292,13 +292,13 @@ class Restorer(nn.Module):
         padded = self.padded(images.to(self.dtype))
         if self.config.published:
             return as_they_came(self.rebuild(padded).images, images)
-        scene, cover = self.uncovered(padded)
+        scene, share = self.uncovered(padded)
         judged = self.judge(scene)
         if self.config.bypass == 0:
             return as_they_came(self.restored(judged), images)
         # what lay over a scene is gone, though nothing else is worth it
-        if not idle(cover):
-            covered = (cover >= self.config.bypass)[:, None, None, None]
+        if not idle(share):
+            covered = (share >= self.config.bypass)[:, None, None, None]
             images = torch.where(covered, as_they_came(scene, images), images)
         if self.mode == "skip" and not recorded():
             return self.restore_degraded(images, judged)
@@ -313,20 +313,19 @@ class Restorer(nn.Module):
 
     def uncovered(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images (N, 3, H, W), H and W divisible by 4 -> without what lies over the scene, in
-        [0, 1], and how degraded they were by it (N,). Streaks StreakFilter mends better; and large
-        pixels are told by what repeats bit for bit, so they stay as they are."""
+        [0, 1], and how much of that was taken away (N,). Streaks StreakFilter mends better; and
+        large pixels are told by what repeats bit for bit, so they stay as they are."""
         if self.weather_filter is None:
             return images, torch.zeros_like(images[:, 0, 0, 0], dtype=torch.float32)
         weather, pixels = self.weather_filter, images.float()
         seen = weather.seen(pixels)
-        certainty = weather.judged(seen)
-        if not idle(certainty):
-            certainty = certainty * self.coverable(pixels)
-        if idle(certainty):
-            return images, certainty
+        share = weather.judged(seen)
+        if not idle(share):
+            share = share * self.coverable(pixels)
+        if idle(share):
+            return images, share
         change = cropped(weather.change(*seen), *pixels.shape[2:])
-        share = weather.share(certainty)[:, None, None, None]
-        return plus_product(pixels, change, share).clamp(0, 1), weather.score(certainty)
+        return plus_product(pixels, change, share[:, None, None, None]).clamp(0, 1), share
 
     def coverable(self, pixels: Tensor) -> Tensor:
         """How far images in float32 are WeatherFilter's at all (N,): not where StreakFilter is
@@ -365,8 +364,8 @@ class Restorer(nn.Module):
         Returns:
             A score for each image, (N,) float32, from 0 (clean) to 1: what FGM does not give to
             the branch of clean images, and how much was mended before; but no more than the chance
-            that a recogniser sees more in it restored, which dark images have by rule; or what lies
-            over the scene, where some of that is taken away, if that is more.
+            that a recogniser sees more in it restored, which dark images have by rule; or the share
+            of what lies over the scene that is taken away, if that is more.
 
         Raises:
             As a call does; ValueError for the profile "paper", which has no clean branch.
@@ -374,8 +373,8 @@ class Restorer(nn.Module):
         if self.config.published:
             raise ValueError("the published gate has no branch for clean images: no score")
         check_images(images)
-        scene, cover = self.uncovered(self.padded(images.to(self.dtype)))
-        return self.judge(scene).degradation.maximum(cover)
+        scene, share = self.uncovered(self.padded(images.to(self.dtype)))
+        return self.judge(scene).degradation.maximum(share)
 
     def rebuild(self, images: Tensor, branch: Tensor | None = None) -> Rebuilt:
         """Images of a size divisible by `stride` -> restored, not clamped: what training sees.

@@ -195,7 +195,6 @@ class Walk:
         with full_precision(self.image):
             covered = self.see_cover()
             self.image = self.scene = self.uncovered(covered)
-            cover = WeatherFilter.score(covered)
             self.image = self.without_mosaic()
             self.zoom = self.restorer.zoom_filter.gains(profiles_in(self.image, self.whole))
             self.image = self.without_zoom()
@@ -212,7 +211,7 @@ class Walk:
         told = self.restorer.worth.told(known, seen, self.prior, self.changes, self.zoom)
         worth = self.restorer.worthy(told, known)
         if bypass and bool(degradation_of(shares, self.changes, worth) < bypass):
-            left = self.scene if bool(cover >= bypass) else self.came
+            left = self.scene if bool(covered >= bypass) else self.came
             place.copy_(left[..., : place.shape[2], : place.shape[3]])
             return
         for window, pixels in self.restored(amplitude, seen, shares):
@@ -238,7 +237,7 @@ class Walk:
             yield window, torch.lerp(self.given(window), pixels.float(), needed)
 
     def see_cover(self) -> Tensor:
-        """WeatherFilter's certainty that something lies over the scene (1,)."""
+        """How much of what lies over the scene is taken away (1,)."""
         weather = self.restorer.weather_filter
         if weather is None:
             return torch.zeros(1, device=self.image.device)
@@ -250,24 +249,24 @@ class Walk:
             inside = Window(within.top // cells, within.left // cells, *ends)
             told = told + inside.of(coarse).sum((2, 3))
         height, width = (-(-n // cells) for n in self.size)
-        certainty: Tensor = weather.certainty(told / (height * width))
-        if not bool(certainty):
-            return certainty
+        share: Tensor = weather.share(told / (height * width))
+        if not bool(share):
+            return share
         streaks = self.restorer.streak_filter.share(self.see_streaks())
-        return torch.where(mosaics(*self.blocks()), 0.0, certainty * (1 - streaks))
+        return torch.where(mosaics(*self.blocks()), 0.0, share * (1 - streaks))
 
-    def uncovered(self, certainty: Tensor) -> Tensor:
-        """The image; if something is taken away that lies over the scene, a copy without its share
-        of it, in whole cells."""
+    def uncovered(self, share: Tensor) -> Tensor:
+        """The image; if something is taken away that lies over the scene, a copy without that
+        share of it, in whole cells."""
         weather = self.restorer.weather_filter
-        if not bool(certainty):
+        if not bool(share):
             return self.image
         made = self.image.new_empty(1, 3, *(CELL * n for n in self.size), dtype=torch.float32)
         for window in self.windows:
             wide, within = self.covering(window)
             pixels = self.sharp(wide)
             change = within.pixels_of(weather.change(*weather.seen(pixels)))
-            scene = within.pixels_of(pixels) + weather.share(certainty) * change
+            scene = within.pixels_of(pixels) + share * change
             window.pixels_of(made).copy_(scene.clamp(0, 1))
         return made
 

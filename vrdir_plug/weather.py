@@ -80,7 +80,6 @@ class WeatherFilter(nn.Module):
     # a position of the coarsest level sees furthest: 8 convolutions there, 6 above it, 8 at cells
     reach = CELL * 56  # pixels around one that have a say in it
     doubt = 0.5  # chance up to which nothing is taken away
-    sure = 0.5  # certainty from which all of it is
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -122,29 +121,18 @@ class WeatherFilter(nn.Module):
         is: in float32."""
         return F.leaky_relu(coarse.float(), LEAK)
 
-    def certainty(self, told: Tensor) -> Tensor:
-        """That something lies over the images (N,), by what `told` gives, in the mean over all
-        positions (N, C): 0 where it is hardly likely, to 1."""
+    def share(self, told: Tensor) -> Tensor:
+        """Of what lies over the images that is taken away (N,), by what `told` gives, in the mean
+        over all positions (N, C)."""
         with full_precision(told):
             return ((self.asks.chance(told) - self.doubt) / (1 - self.doubt)).clamp(min=0)
 
     def judged(self, seen: Sequence[Tensor]) -> Tensor:
-        """`certainty` (N,) of images, by what `seen` gives."""
-        return self.certainty(self.told(seen[-1]).mean((2, 3)))
-
-    def share(self, certainty: Tensor) -> Tensor:
-        """Of what lies over the images that is taken away (N,)."""
-        return (certainty / self.sure).clamp(max=1)
-
-    @staticmethod
-    def score(certainty: Tensor) -> Tensor:
-        """How degraded images are by it (N,): half where half of it is taken away, 1 where there
-        is no doubt, so that those of which all is taken away can still be told apart."""
-        return torch.where(certainty > 0, (1 + 2 * certainty) / 3, 0.0)
+        """`share` (N,) of images, by what `seen` gives."""
+        return self.share(self.told(seen[-1]).mean((2, 3)))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images (N, 3, H, W) in float32, H and W divisible by CELL -> what to add to them, of the
         same shape, and how much of that (N,)."""
         seen = self.seen(images)
-        share = self.share(self.judged(seen))
-        return cropped(self.change(*seen), *images.shape[2:]), share
+        return cropped(self.change(*seen), *images.shape[2:]), self.judged(seen)
