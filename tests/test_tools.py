@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vrdir_plug import UNIT, Restorer, stages
 from vrdir_plug.config import config_of
 from vrdir_plug.data import Chance, draw_pairs
+from vrdir_plug.front import PixelFilter
 from vrdir_plug.learner import Learner
 from vrdir_plug.teachers import Teacher
 
@@ -95,6 +96,31 @@ def test_a_part_is_fitted_to_what_was_drawn(
     assert after < 0.8 * before
     moved = {n for n, w in old.state_dict().items() if not torch.equal(w, new.state_dict()[n])}
     assert moved and all(key.startswith(part.learns) for key in moved)
+
+
+def test_what_was_held_out_counts_by_samples_whatever_the_batch() -> None:
+    torch.manual_seed(0)
+    restorer, part = Restorer("fast"), fit.PARTS["noise"]
+    for parameter in restorer.pixel_filter.noise_filter.parameters():
+        nn.init.normal_(parameter)
+    samples = [part.sample(torch.randn(10, PixelFilter.known), torch.randn(10))]
+    found = [
+        fit.mean_loss(part._replace(batch=batch), restorer, [], samples, torch.arange(10))
+        for batch in (10, 9, 4)
+    ]
+    assert found == pytest.approx([found[0]] * 3, rel=1e-5)
+
+
+def test_a_slim_network_is_trained_by_imitation_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "STAGES", stages.STAGES)
+    monkeypatch.setattr(slim, "trained", lambda network, options: len(options))
+    Restorer("fast").half().save_pretrained(tmp_path)
+    assert slim.main(str(tmp_path), "8", "8", "--steps", "2") == 2
+    config = config_of("fast")
+    assert [stage.name for stage in stages.STAGES] == ["imitate"]
+    assert stages.stages_of(config) == [0] and stages.first_repeated(config) == 0
 
 
 def test_a_slim_network_has_the_filters_of_the_large_one_and_comes_near_it() -> None:

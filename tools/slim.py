@@ -60,7 +60,6 @@ def main(old: str, channels: str, widths: str, *options: str) -> int:
     loss = partial(imitation_loss, large)
     stage = stages.Stage("imitate", BEHIND, loss, 1.0, 2)
     stages.STAGES = (stage,)
-    stages.stages_of = lambda config: [0]
     return trained(slim(large, int(channels), [int(w) for w in widths.split(",")]), options)
 
 

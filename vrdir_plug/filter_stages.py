@@ -1,8 +1,8 @@
 """What is done to the pixels before E learns, by what the synthesis knows of them: stages 0 to 6.
 
 No teacher is asked: a recogniser's gradient at a handful of numbers for a whole image is mostly
-noise. What a part sees of images does not change while it learns, so each sort of sample is a value
-of its own, from which it may learn many times.
+noise. But in stage 4 what a part sees of images does not change while it learns, so each sort of
+sample is a value of its own, from which it may learn many times.
 """
 
 from collections.abc import Callable, Sequence
@@ -219,10 +219,7 @@ def light_loss(bands: Tensor, pairs: Pairs) -> Tensor:
 def front_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 4: what is done to the pixels before E, by the little that can be said in pixels.
-
-    A recogniser's gradient at a handful of numbers for a whole image is mostly noise.
-    """
+    """Stage 4: PixelFilter and PixelDNC, by the little that can be said in pixels."""
     restorer = learner.restorer
     filtered, known = restorer.pixel_filter(restorer.cleared(pairs.degraded)[0])
     wanted = wanted_shares(pairs.families, restorer.config.branches)
