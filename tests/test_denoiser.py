@@ -18,11 +18,12 @@ CONFIG = RestorerConfig("tiny_denoiser", 8, ((8,),), denoiser=8)
 def denoiser() -> Denoiser:
     torch.manual_seed(0)
     made = Denoiser(8)
-    nn.init.kaiming_normal_(made.leave.weight)
     nn.init.uniform_(made.left)
     pair: Any
-    for pair in made.body:
-        nn.init.kaiming_normal_(pair[-1].weight)
+    for pair in (*made.first, *made.further, *made.last):
+        nn.init.kaiming_normal_(pair.second.weight)
+    for layer in (made.leave, made.up):
+        nn.init.kaiming_normal_(layer.weight)
     return made
 
 
@@ -42,14 +43,24 @@ def test_a_part_of_the_noise_is_left() -> None:
         torch.testing.assert_close(made(images, smooth), (images - smooth) / 4)
 
 
-def test_it_sees_as_far_as_it_says(denoiser: Denoiser) -> None:
-    """Up to the last cell, and not beyond it."""
-    images = torch.rand(1, 3, 160, 160, requires_grad=True)
-    denoiser(images, images.detach())[0, :, 80, 80].sum().backward()
+def test_it_sees_no_further_than_it_says(denoiser: Denoiser) -> None:
+    """To within a position of half the resolution."""
+    images = torch.rand(1, 3, 320, 320, requires_grad=True)
+    denoiser(images, images.detach())[0, :, 160 : 160 + Denoiser.stride, 160].sum().backward()
     assert images.grad is not None
     rows = (images.grad[0].abs().sum((0, 2)) > 0).nonzero()[:, 0]
-    first, last = int(rows[0]), int(rows[-1])
-    assert first == 80 - Denoiser.reach and last == 83 + Denoiser.reach
+    before, after = 160 - int(rows[0]), int(rows[-1]) - (159 + Denoiser.stride)
+    for far in (before, after):
+        assert Denoiser.reach - Denoiser.stride < far <= Denoiser.reach
+
+
+def test_any_size_is_worked_on_in_whole_positions(denoiser: Denoiser) -> None:
+    """As if the edge were repeated."""
+    images, smooth = torch.rand(2, 1, 3, 36, 44)
+    wide = (nn.functional.pad(i, (0, 4, 0, 4), mode="replicate") for i in (images, smooth))
+    with torch.no_grad():
+        found, expected = denoiser(images, smooth), denoiser(*wide)
+    torch.testing.assert_close(found, expected[..., :36, :44])
 
 
 def noisy(count: int = 2) -> Tensor:

@@ -340,6 +340,27 @@ def test_what_lies_over_a_scene_is_learnt() -> None:
     assert change[3].abs().mean() < 0.5 * (degraded - beneath)[:3].abs().mean()
 
 
+def test_a_scene_is_uncovered_where_less_of_the_error_is_left_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An error is what lies over it, and nothing else."""
+    torch.manual_seed(0)
+    learner = Learner(Restorer(replace(TINY, weather=8)), teachers()[:1])
+    weather = learner.restorer.weather_filter
+    clean = torch.rand(2, 3, 8, 8).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    dotted = (clean + 0.5 * (torch.rand(2, 1, 64, 64) < 0.05)).clamp(0, 1)
+    monkeypatch.setattr(weather, "change", lambda *seen: clean - dotted)
+    slopes = []
+    for beneath in (clean, dotted):
+        pairs = data.Pairs(clean, dotted, torch.zeros(2, 5), torch.zeros(2), dotted, beneath)
+        terms = network_stages.covered_loss(learner, pairs, [], torch.Generator())
+        terms["covered"].backward()
+        bias = weather.asks[1].bias
+        slopes.append(float(bias.grad))
+        bias.grad = None
+    assert slopes[0] < -1e-2 and slopes[1] > 1e-2
+
+
 def test_the_denoiser_learns_from_noise_alone() -> None:
     """From pixels as they were before it fell, a part of which stays, and from what a teacher sees
     of them in the end."""
@@ -624,6 +645,31 @@ def test_old_weights_grow_into_the_network_as_it_is(
     save_file(old, tmp_path / "model.safetensors")
     images = torch.rand(1, 3, 32, 40)
     torch.testing.assert_close(tool["grown"](tmp_path)(images), restorer(images))
+
+
+def test_a_denoiser_of_one_resolution_grows_by_one_that_rests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its four pairs had other names."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "tools"))
+    tool = runpy.run_path(str(Path(__file__).parents[1] / "tools" / "grow.py"))
+    restorer = moved(replace(TINY, denoiser=8))
+    denoiser = restorer.pixel_filter.denoiser
+    nn.init.zeros_(denoiser.up.weight)
+    restorer.save_pretrained(tmp_path)
+    place = "pixel_filter.denoiser."
+    new = "further", "down", "up", "first", "last"
+    old = {
+        n: t
+        for n, t in restorer.state_dict().items()
+        if not n.startswith(tuple(place + p for p in new))
+    }
+    for number, pair in enumerate((*denoiser.first, *denoiser.last)):
+        old[f"{place}body.{number}.0.weight"] = pair.first.weight.detach().clone()
+        old[f"{place}body.{number}.2.weight"] = pair.second.weight.detach().clone()
+    save_file(old, tmp_path / "model.safetensors")
+    noisy = (0.4 + 0.1 * torch.randn(1, 3, 32, 40)).clamp(0, 1)
+    torch.testing.assert_close(tool["grown"](tmp_path)(noisy), restorer(noisy))
 
 
 def test_kinds_can_be_asked_for_oftener() -> None:

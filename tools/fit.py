@@ -3,8 +3,9 @@
 Nothing else learns with them, and what they see of an image is small: `vrdir train` makes an image
 for each time that they learn from one, which takes a hundred times as long as to learn. The parts
 are ZoomFilter (`zoom`), MotionFilter (`motion`), DefocusFilter (`defocus`), the judgements of
-`streaks` and `noise`, PixelFilter's frequency `response`, all that makes images `enhanced`, for
-which teachers are asked while it learns, and `worth`, for which they are asked before.
+`streaks`, `noise` and what is `covered`, PixelFilter's frequency `response`, all that makes images
+`enhanced`, for which teachers are asked while it learns, and `worth`, for which they are asked
+before.
 
 `python tools/fit.py draw PART OLD FILE --images FOLDER ... [--teacher NAME=WEIGHTS ...]` writes
 what the part is to learn by the weights in OLD: one process a core, each with a --seed of its own.
@@ -48,8 +49,8 @@ from vrdir_plug.learner import CROP, choose
 from vrdir_plug.network_stages import (
     Lit,
     Valued,
-    covered,
-    covered_by,
+    covers_loss,
+    covers_of,
     lit_loss,
     lit_of,
     valued,
@@ -142,7 +143,7 @@ PARTS = {
     "noise": Part(STAGE["noise"], Choice, known_by(noises_of), unasked(noises_loss)),
     "response": Part(STAGE["response"], Asked, known_by(asked), unasked(asked_loss)),
     "enhanced": Part(STAGE["enhanced"], Lit, known_by(lit), lit_loss, 8, 6e-4),
-    "covered": Part(STAGE["covered"], Valued, by_one(covered), unasked(covered_by)),
+    "covered": Part(STAGE["covered"], Choice, known_by(covers_of), unasked(covers_loss)),
     "worth": Part(STAGE["worth"], Valued, by_one(valued), unasked(valued_loss)),
 }
 
@@ -257,7 +258,7 @@ def main() -> None:
     drawing.set_defaults(run=draw)
     fitting.set_defaults(run=fit)
     arguments = vars(parser.parse_args())
-    asking = ("enhanced",) if arguments["run"] is fit else ("covered", "worth")
+    asking = ("enhanced",) if arguments["run"] is fit else ("worth",)
     if arguments["part"] in asking and not arguments["teachers"]:
         parser.error(f"a --teacher is asked for {arguments['part']!r}: name at least one")
     named = (name.partition("=")[::2] for name in arguments["teachers"])

@@ -7,6 +7,7 @@ a network that has none is given the one of `strong`.
 """
 
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -27,13 +28,23 @@ ASKED = (
 )
 
 
+def renamed(name: str) -> str:
+    """The pairs of the Denoiser had other names up to format 19, and stood in one row of four."""
+    found = re.fullmatch(r"(pixel_filter\.denoiser)\.body\.(\d)\.(\d)\.weight", name)
+    if not found:
+        return name
+    place, half = divmod(int(found[2]), 2), ("first", "second")[int(found[3]) // 2]
+    return f"{found[1]}.{('first', 'last')[place[0]]}.{place[1]}.{half}.weight"
+
+
 def grown(folder: Path, **sizes: Any) -> Restorer:
     """The weights in the folder, in a network of other `sizes` where those are named."""
     config = json.loads((folder / CONFIG).read_text())
     del config["format"]
     config = {"enhanced_from": 0.0, "denoiser": 0, "weather": 0} | config | sizes
     restorer = Restorer(RestorerConfig.from_dict(config))
-    values = restorer.state_dict() | load_file(folder / MODEL)
+    old = {renamed(name): value for name, value in load_file(folder / MODEL).items()}
+    values = restorer.state_dict() | old
     for name in ASKED:  # what is new stands last, and changes nothing yet
         more = restorer.get_parameter(name).shape[1] - values[name].shape[1]
         values[name] = F.pad(values[name], (0, 0, 0, 0, 0, more))

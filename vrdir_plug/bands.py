@@ -203,6 +203,13 @@ def cropped(images: Tensor, height: int, width: int) -> Tensor:
     return images.index_select(2, rows).index_select(3, columns)
 
 
+def filled(images: Tensor, stride: int) -> Tensor:
+    """Edge pixels repeated to the right and below up to the next multiple of `stride`."""
+    # not -side % stride: inductor has no rule for the remainder of a negative size
+    below, right = ((s + stride - 1) // stride * stride - s for s in images.shape[-2:])
+    return F.pad(images, (0, right, 0, below), mode="replicate")
+
+
 def inner(planes: Tensor, margin: int) -> Tensor:
     """Without so many rows and columns on each side."""
     return planes[..., margin : planes.shape[-2] - margin, margin : planes.shape[-1] - margin]

@@ -3,7 +3,7 @@
 From pixels, and from what frozen recognisers see in what is restored.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,7 +14,14 @@ from . import losses
 from .bands import full_precision, image_of
 from .data import Pairs
 from .degradations import CLEAN_FAMILY, NOISE_FAMILY
-from .filter_stages import contrast_of, light_loss, wanted_shares
+from .filter_stages import (
+    CONTRAST,
+    Choice,
+    choice_loss,
+    contrast_of,
+    light_loss,
+    wanted_shares,
+)
 from .learner import Learner, choose
 from .restorer import Judged, Rebuilt, Restorer
 from .teachers import Teacher
@@ -169,45 +176,26 @@ def weather_loss(
     }
 
 
-class Valued(NamedTuple):
-    """What `Worth` is told of images (N, known), and the divergence of a teacher's answers from
-    those on the clean ones before and after they are restored (N,)."""
-
-    told: Tensor
-    before: Tensor
-    after: Tensor
-
-
-def answers_loss(judge: Callable[[Tensor], Tensor], given: Valued) -> Tensor:
-    """Of the chances that it gives to what it is told."""
-    with full_precision(given.told):
-        return losses.worth_loss(judge(given.told), given.before, given.after)
-
-
 @torch.no_grad()
-def covered(restorer: Restorer, pairs: Pairs, teacher: Teacher) -> Valued:
-    """What tells WeatherFilter of there being anything to take away, and what a teacher sees in the
-    end where nothing and where all of it is: streaks of rain another filter mends better."""
+def covers_of(restorer: Restorer, pairs: Pairs) -> Choice:
+    """As `noises_of`: nothing but what lies over the scene is an error."""
     weather = restorer.weather_filter
     seen = weather.seen(pairs.degraded)
     scene = (pairs.degraded + weather.change(*seen)).clamp(0, 1)
-    wanted = teacher(pairs.clean)[-1]
-    ends = (restorer.selected(i, restorer.judge(i)) for i in (pairs.degraded, scene))
-    found = (losses.divergence(teacher(images)[-1], wanted) for images in ends)
-    return Valued(weather.told(seen[-1]).mean((2, 3)), *found)
+    told = weather.told(seen[-1]).mean((2, 3))
+    by = CONTRAST / contrast_of(pairs.beneath)
+    return Choice(told, losses.change_of(*(by * i for i in (pairs.degraded, scene, pairs.beneath))))
 
 
-def covered_by(restorer: Restorer, given: Valued) -> Tensor:
-    """Of the chances that WeatherFilter gives."""
-    return answers_loss(restorer.weather_filter.asks.chance, given)
+def covers_loss(restorer: Restorer, choice: Choice) -> Tensor:
+    return choice_loss(restorer.weather_filter.asks.chance, choice)
 
 
 def covered_loss(
     learner: Learner, pairs: Pairs, teachers: Sequence[Teacher], generator: Generator
 ) -> dict[str, Tensor]:
-    """Stage 14: whether there is anything to take away, by what the teachers see without it."""
-    given = covered(learner.restorer, pairs, teachers[choose(teachers, generator)])
-    return {"covered": covered_by(learner.restorer, given)}
+    """Stage 14: WeatherFilter's judgement, as those of streaks and noise."""
+    return {"covered": covers_loss(learner.restorer, covers_of(learner.restorer, pairs))}
 
 
 class Lit(NamedTuple):
@@ -254,6 +242,15 @@ def enhanced_loss(
     return {"teacher": lit_loss(restorer, lit_of(restorer, pairs), teachers, generator)}
 
 
+class Valued(NamedTuple):
+    """What `Worth` is told of images (N, known), and the divergence of a teacher's answers from
+    those on the clean ones before and after they are restored (N,)."""
+
+    told: Tensor
+    before: Tensor
+    after: Tensor
+
+
 @torch.no_grad()
 def valued(restorer: Restorer, pairs: Pairs, teacher: Teacher) -> Valued:
     """Nothing but `Worth` learns what restoring is worth, so all of it is known beforehand."""
@@ -267,7 +264,9 @@ def valued(restorer: Restorer, pairs: Pairs, teacher: Teacher) -> Valued:
 
 def valued_loss(restorer: Restorer, given: Valued) -> Tensor:
     """Of the chances that `Worth` gives."""
-    return answers_loss(restorer.worth.chance, given)
+    with full_precision(given.told):
+        chance = restorer.worth.chance(given.told)
+        return losses.worth_loss(chance, given.before, given.after)
 
 
 def worth_loss(

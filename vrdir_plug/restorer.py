@@ -22,6 +22,7 @@ from .bands import (
     bands_of,
     conv,
     cropped,
+    filled,
     full_precision,
     idle,
     image_of,
@@ -476,11 +477,7 @@ class Restorer(nn.Module):
 
     def padded(self, images: Tensor) -> Tensor:
         """Edge pixels repeated to the right and below up to the next multiple of `stride`."""
-        height, width = images.shape[-2:]
-        # not -width % stride: inductor has no rule for the remainder of a negative size
-        whole = ((side + self.stride - 1) // self.stride * self.stride for side in (height, width))
-        below, right = (more - side for more, side in zip(whole, (height, width), strict=True))
-        return F.pad(images, (0, right, 0, below), mode="replicate")
+        return filled(images, self.stride)
 
     @property
     def stride(self) -> int:

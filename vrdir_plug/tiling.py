@@ -31,6 +31,7 @@ from .bands import (
     spectrum_of,
 )
 from .compression import blocking_of, steps_across
+from .denoiser import Denoiser
 from .front import FINE, cell_moments, colour_moments, mapped, relit, with_blocking
 from .ise import Block
 from .mosaic import Blocks, blocks_of, interpolated, mosaics, steps_of
@@ -117,6 +118,12 @@ class Window:
         return Window(
             top, left, min(self.bottom + reach, size[0]), min(self.right + reach, size[1])
         )
+
+    def aligned(self, cells: int, size: tuple[int, int]) -> "Window":
+        """Out to multiples of so many cells, as far as there is anything."""
+        top, left = self.top // cells * cells, self.left // cells * cells
+        bottom, right = (-(-end // cells) * cells for end in (self.bottom, self.right))
+        return Window(top, left, min(bottom, size[0]), min(right, size[1]))
 
     def within(self, wide: "Window") -> "Window":
         """Where it lies in a wider one."""
@@ -511,8 +518,10 @@ class Walk:
     def pixels_around(self, window: Window) -> tuple[Window, Tensor]:
         """All that PixelFilter reaches from a window, without streaks, and where in it the window
         lies."""
-        around = self.restorer.pixel_filter.around
-        wide = window.widened(-(-(BEFORE + around + REACH) // CELL), self.size)
+        around = BEFORE + self.restorer.pixel_filter.around + REACH
+        # the Denoiser's positions are to be those that they are in the whole image
+        cells = Denoiser.stride // CELL
+        wide = window.widened(-(-around // CELL), self.size).aligned(cells, self.size)
         return window.within(wide), self.without_streaks(self.sharp(wide))
 
     def sharp(self, wide: Window) -> Tensor:

@@ -17,11 +17,13 @@ from .bands import (
     bands_of,
     conv,
     cropped,
+    filled,
     full_precision,
     image_of,
     zeroed,
 )
 from .constants import constant
+from .pairs import pairs, raised
 
 MEANS = (0.5631, 0.541, 0.4925)  # of red, green and blue in photographs with something over them
 # deviations of the 16 bands of a colour in such photographs, and of what lies over them
@@ -42,28 +44,6 @@ def usual(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     values = (torch.tensor(of, device=device) for of in (MEANS, 3 * SEEN, 3 * OVER))
     means, seen, over = (of.view(-1, 1, 1) for of in values)
     return means, seen, over
-
-
-class Pair(nn.Module):
-    """Two convolutions beside the identity, at which they start."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first, self.second = conv(width, width), zeroed(conv(width, width))
-        nn.init.kaiming_normal_(self.first.weight, LEAK)
-
-    def forward(self, features: Tensor) -> Tensor:
-        second: Tensor = self.second(F.leaky_relu(self.first(features), LEAK))
-        return features + second
-
-
-def pairs(count: int, width: int) -> nn.Sequential:
-    return nn.Sequential(*(Pair(width) for _ in range(count)))
-
-
-def raised(layer: nn.Conv2d, features: Tensor) -> Tensor:
-    """To twice the height and width (Shi et al., CVPR 2016)."""
-    return F.pixel_shuffle(layer(F.leaky_relu(features, LEAK)), 2)
 
 
 class WeatherFilter(nn.Module):
@@ -96,12 +76,8 @@ class WeatherFilter(nn.Module):
     def seen(self, images: Tensor) -> list[Tensor]:
         """Images (N, 3, H, W) in float32, H and W divisible by CELL -> bands, and the features of
         each level, of whole positions of the coarsest."""
-        height, width = images.shape[2:]
-        below, right = (
-            (side + self.stride - 1) // self.stride * self.stride - side for side in (height, width)
-        )
         means, deviations, _ = usual(images.device)
-        bands = bands_of(F.pad(images, (0, right, 0, below), mode="replicate") - means)
+        bands = bands_of(filled(images, self.stride) - means)
         scaled = (bands / deviations).to(self.enter.weight.dtype)
         fine = self.first(F.leaky_relu(self.enter(scaled), LEAK))
         middle = self.second(self.down(F.leaky_relu(fine, LEAK)))

@@ -16,7 +16,7 @@ from . import hub
 
 CONFIG = "config.json"
 MODEL = "model.safetensors"
-FORMAT = 19
+FORMAT = 20
 # the largest that a set of ours could have, with room
 MOST_CONFIG, MOST_HEADER, MOST_MODEL = 65_536, 1_000_000, 2_000_000_000
 FLOATS = {"F32", "F16", "BF16"}
