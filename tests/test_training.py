@@ -629,30 +629,32 @@ def test_pairs_know_what_a_filter_can_mend(
     assert filterable.tolist() == [share] * 3
 
 
-def test_old_weights_grow_into_the_network_as_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def grow(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What `tools/grow.py` defines."""
+    tools = Path(__file__).parents[1] / "tools"
+    monkeypatch.syspath_prepend(str(tools))
+    return runpy.run_path(str(tools / "grow.py"))
+
+
+def test_old_weights_grow_into_the_network_as_it_is(tmp_path: Path, grow: dict[str, Any]) -> None:
     """Cut down to what they were, weights whose new parts rest do what they did, in their sizes."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "tools"))
-    tool = runpy.run_path(str(Path(__file__).parents[1] / "tools" / "grow.py"))
     restorer = moved(replace(config_of("fast"), channels=8, units=((8,), (8,))))
     restorer.pixel_filter.noise_filter = NoiseFilter(PixelFilter.known)
     restorer.save_pretrained(tmp_path)
     old = {n: t for n, t in restorer.state_dict().items() if "noise_filter." not in n}
-    for name in tool["ASKED"]:
+    for name in grow["ASKED"]:
         old[name][:, -2:] = 0
         old[name] = old[name][:, :-2].clone()
     save_file(old, tmp_path / "model.safetensors")
     images = torch.rand(1, 3, 32, 40)
-    torch.testing.assert_close(tool["grown"](tmp_path)(images), restorer(images))
+    torch.testing.assert_close(grow["grown"](tmp_path)(images), restorer(images))
 
 
 def test_a_denoiser_of_one_resolution_grows_by_one_that_rests(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, grow: dict[str, Any]
 ) -> None:
     """Its four pairs had other names."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "tools"))
-    tool = runpy.run_path(str(Path(__file__).parents[1] / "tools" / "grow.py"))
     restorer = moved(replace(TINY, denoiser=8))
     denoiser = restorer.pixel_filter.denoiser
     nn.init.zeros_(denoiser.up.weight)
@@ -669,7 +671,7 @@ def test_a_denoiser_of_one_resolution_grows_by_one_that_rests(
         old[f"{place}body.{number}.2.weight"] = pair.second.weight.detach().clone()
     save_file(old, tmp_path / "model.safetensors")
     noisy = (0.4 + 0.1 * torch.randn(1, 3, 32, 40)).clamp(0, 1)
-    torch.testing.assert_close(tool["grown"](tmp_path)(noisy), restorer(noisy))
+    torch.testing.assert_close(grow["grown"](tmp_path)(noisy), restorer(noisy))
 
 
 def test_kinds_can_be_asked_for_oftener() -> None:

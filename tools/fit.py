@@ -258,8 +258,8 @@ def main() -> None:
     drawing.set_defaults(run=draw)
     fitting.set_defaults(run=fit)
     arguments = vars(parser.parse_args())
-    asking = ("enhanced",) if arguments["run"] is fit else ("worth",)
-    if arguments["part"] in asking and not arguments["teachers"]:
+    asking = "enhanced" if arguments["run"] is fit else "worth"
+    if arguments["part"] == asking and not arguments["teachers"]:
         parser.error(f"a --teacher is asked for {arguments['part']!r}: name at least one")
     named = (name.partition("=")[::2] for name in arguments["teachers"])
     arguments["teachers"] = [build_teacher(*name) for name in named]

@@ -234,6 +234,12 @@ def contrast_of(images: Tensor) -> Tensor:
     return images.std((1, 2, 3), keepdim=True) + 0.05
 
 
+def change_seen(before: Tensor, after: Tensor, clean: Tensor) -> Tensor:
+    """`losses.change_of` (N,), errors by the contrast they are seen in."""
+    by = CONTRAST / contrast_of(clean)
+    return losses.change_of(*(by * images for images in (before, after, clean)))
+
+
 @torch.no_grad()
 def noises_of(restorer: Restorer, pairs: Pairs) -> Choice:
     """As `streaks_of`, but nothing but noise is an error, which counts by the contrast it is seen
@@ -245,9 +251,7 @@ def noises_of(restorer: Restorer, pairs: Pairs) -> Choice:
         noise = pixel_filter.noise_filter
         levels = noise.levels(windows_of(mended))
         without = noise.mended(mended, levels, torch.ones_like(known[:, 0]))
-        seen = CONTRAST / contrast_of(pairs.noiseless)
-        mended, without, noiseless = (seen * i for i in (mended, without, pairs.noiseless))
-        return Choice(known, losses.change_of(mended, without, noiseless))
+        return Choice(known, change_seen(mended, without, pairs.noiseless))
 
 
 def noises_loss(restorer: Restorer, choice: Choice) -> Tensor:

@@ -15,8 +15,8 @@ from .bands import full_precision, image_of
 from .data import Pairs
 from .degradations import CLEAN_FAMILY, NOISE_FAMILY
 from .filter_stages import (
-    CONTRAST,
     Choice,
+    change_seen,
     choice_loss,
     contrast_of,
     light_loss,
@@ -183,8 +183,7 @@ def covers_of(restorer: Restorer, pairs: Pairs) -> Choice:
     seen = weather.seen(pairs.degraded)
     scene = (pairs.degraded + weather.change(*seen)).clamp(0, 1)
     told = weather.told(seen[-1]).mean((2, 3))
-    by = CONTRAST / contrast_of(pairs.beneath)
-    return Choice(told, losses.change_of(*(by * i for i in (pairs.degraded, scene, pairs.beneath))))
+    return Choice(told, change_seen(pairs.degraded, scene, pairs.beneath))
 
 
 def covers_loss(restorer: Restorer, choice: Choice) -> Tensor:

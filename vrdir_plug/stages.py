@@ -137,7 +137,7 @@ COVERED = (
     *(snow, *(snowfall,) * 4, frost, *(icy,) * 4, *(drops,) * 3, mud, rain),
     *(jpeg, jpeg, jpeg, (haze, jpeg), (low_contrast, jpeg), (snowfall, jpeg), (drops, jpeg)),
 )
-# of which it must be told whether it is the one that mends it, and more of what nothing lies over
+# which its judgement must tell from all else, and more of what nothing lies over
 DOUBTED = (
     *((), (), ()),
     *(rain, rain, snow, snow, snowfall, snowfall, frost, icy, icy, drops, drops, mud),
